@@ -1,0 +1,42 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+export DVC_NO_ANALYTICS := 1
+export GIT_PYTHON_REFRESH := quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-fast lint ui clean
+
+help:  ## Show what there is to do
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.installed  ## Make .venv with everything pinned (done by repro and test too)
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; set PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipelines,dev]'
+	@touch $@
+
+repro: .venv/.installed .dvc/config  ## Run the whole pipeline; RECIPE=recipes/NAME.yaml chooses other parameters
+ifdef RECIPE
+	cp $(RECIPE) params.yaml
+endif
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+test: .venv/.installed  ## Run all tests
+	$(BIN)/python -m pytest
+
+test-fast: .venv/.installed  ## Run the tests that need no Ray, MLflow or DVC
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: .venv/.installed  ## Check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+ui: .venv/.installed  ## Show every run, model and metric in the browser (MLflow, port 5000)
+	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
+
+clean:  ## Remove everything that the pipeline made, but not .venv or data/raw
+	rm -rf data/prepared models metrics/*.json plots labels report runs mlflow.db mlartifacts .dvc/cache .dvc/tmp

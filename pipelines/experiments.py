@@ -1,0 +1,119 @@
+"""MLflow runs: where they are kept, what each run records, one call an epoch.
+
+The driver of a stage owns its run, so that a crash marks the run FAILED; workers log to it by id.
+Where MLflow lives is the environment's business (`MLFLOW_TRACKING_URI`); the default is a SQLite file
+beside the pipeline, since MLflow no longer accepts a plain folder.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EXPERIMENT = "vitpose"
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else a SQLite file in the current folder. Always absolute."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
+def experiment_id(name: str = EXPERIMENT) -> str:
+    """Id of the experiment `name`, created when it is not there.
+
+    A local store gets an absolute artifact folder: MLflow's default is relative to the current one,
+    which differs between the driver and Ray's workers.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    local = tracking_uri().startswith("sqlite:///")
+    location = Path("mlartifacts").absolute().as_uri() if local else None
+    return mlflow.create_experiment(name, artifact_location=location)
+
+
+def git_commit() -> str:
+    """The checked-out commit, with "+changes" when the tree differs from it; "unknown" without git."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}+changes" if changed else commit
+
+
+@contextmanager
+def run(
+    name: str,
+    params: Mapping[str, Any],
+    *,
+    tags: Mapping[str, str] | None = None,
+    data_digest: str | None = None,
+    run_id: str | None = None,
+) -> Iterator[str]:
+    """An MLflow run around a stage; yields its id and marks it FINISHED or FAILED.
+
+    `params` may be nested; keys are joined by dots. With `run_id` an earlier, interrupted run goes on.
+    """
+    import mlflow
+
+    started = time.perf_counter()
+    experiment = experiment_id()
+    with mlflow.start_run(
+        run_id=run_id, experiment_id=experiment, run_name=None if run_id else name
+    ) as active:
+        mlflow.set_tags({"git_commit": git_commit(), "stage": name.split("-")[0], **(tags or {})})
+        if run_id is None:
+            mlflow.log_params({k: _short(v) for k, v in flatten(params).items()})
+        if data_digest is not None:
+            mlflow.set_tag("data_digest", data_digest)
+            mlflow.log_input(_dataset(data_digest), context="training")
+        yield active.info.run_id
+        mlflow.log_metric("stage_seconds", time.perf_counter() - started)
+
+
+def _dataset(digest: str) -> Any:
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    return MetaDataset(
+        source=CodeDatasetSource(tags={}), name="prepared", digest=digest.split(":")[-1][:36]
+    )
+
+
+def log_epoch(run_id: str, uri: str, metrics: Mapping[str, float], step: int) -> None:
+    """One epoch's figures, from any process. `uri` travels in the worker's configuration."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    MlflowClient(uri).log_batch(
+        run_id, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]
+    )
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} to {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 500 else text[:497] + "..."

@@ -1,0 +1,58 @@
+"""How MLflow's own tools run a registered model: `mlflow.pyfunc.load_model("models:/vitpose@champion")`.
+
+Named as the loader in the `MLmodel` file beside the weights. Our own code never comes through here: it
+fetches the folder (`registry.resolve_model`) and loads it with `vitpose.models.weights.load_model`.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitpose.data.pixels import decode_rgb
+from vitpose.inference import PosePredictor
+from vitpose.models.weights import load_model
+
+
+class PoseService:
+    """Rows of an image and its people's boxes to rows of keypoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self.predictor = PosePredictor(load_model(folder))
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Poses for each row.
+
+        Args:
+            model_input: a DataFrame or a list of mappings with `image` (RGB uint8 (H, W, 3), or an
+                encoded image as bytes or base64 text) and `bboxes_xywh` (N, 4) in its pixels.
+            params: none are known.
+
+        Returns:
+            one {"keypoints": N x K x 2 image pixels, "scores": N x K} a row.
+        """
+        if params:
+            raise ValueError(f"unknown parameter(s) {', '.join(params)}; the model takes none")
+        rows: Iterable[Mapping[str, Any]] = (
+            model_input.to_dict("records") if hasattr(model_input, "to_dict") else model_input
+        )
+        items = [(_pixels(row["image"]), row["bboxes_xywh"]) for row in rows]
+        return [
+            {"keypoints": poses.keypoints.tolist(), "scores": poses.scores.tolist()}
+            for poses in self.predictor.predict_crops(items)
+        ]
+
+
+def _pixels(image: Any) -> np.ndarray:
+    if isinstance(image, str):
+        image = base64.b64decode(image, validate=True)
+    if isinstance(image, bytes):
+        return decode_rgb(image)
+    return np.asarray(image, np.uint8)
+
+
+def _load_pyfunc(path: str) -> PoseService:
+    """What MLflow calls with the downloaded model folder."""
+    return PoseService(Path(path))

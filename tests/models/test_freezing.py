@@ -1,0 +1,40 @@
+import copy
+
+import torch
+
+from vitpose.models.freezing import freeze_attention, freeze_ffn
+from vitpose.models.pose import PoseConfig, build_model
+
+
+def frozen_names(freeze):
+    model = build_model(PoseConfig(size="nano", image_hw=(64, 48)))
+    freeze(model)
+    model.train()
+    model(torch.randn(2, 3, 64, 48)).square().sum().backward()
+    for parameter in model.parameters():
+        assert (parameter.grad is None) == (not parameter.requires_grad)
+    return model, {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
+def test_frozen_attention_is_attention_and_the_norm_before_it():
+    model, names = frozen_names(freeze_attention)
+    parts = {name.removeprefix("backbone.blocks.").split(".", 1)[1] for name in names}
+    linears = {f"attn.{layer}.{kind}" for layer in ("qkv", "proj") for kind in ("weight", "bias")}
+    assert parts == linears | {"norm1.weight", "norm1.bias"}
+    assert len(names) == 6 * 6
+
+
+def test_frozen_ffn_is_mlp_its_norm_and_the_embeddings():
+    model, names = frozen_names(freeze_ffn)
+    assert {"backbone.pos_embed", "backbone.patch_embed.proj.weight"} <= names
+    assert {"backbone.blocks.5.mlp.fc2.bias", "backbone.blocks.0.norm2.weight"} <= names
+    assert not any("attn" in name or "norm1" in name or "heads" in name for name in names)
+    assert len(names) == 6 * 6 + 3
+
+
+def test_frozen_parts_stay_in_eval():
+    model, _ = frozen_names(freeze_attention)
+    for part in (model, copy.deepcopy(model)):
+        part.eval().train()
+        assert not part.backbone.blocks[3].attn.training
+        assert part.backbone.blocks[3].mlp.training

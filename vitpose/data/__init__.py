@@ -1,0 +1,1 @@
+"""Data: readers (one format a file), the built-in people, crop shards, augmentation, loading."""

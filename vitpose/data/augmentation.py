@@ -1,0 +1,189 @@
+"""Stored crop to training sample: the published augmentation through one warp.
+
+The steps of ViTPose's recipe (those of SimpleBaseline with the UDP warp): mirror, half body, random
+zoom and rotation, warp. Each step only changes numbers (a box, keypoints, a matrix); the picture is
+resampled once, from the stored crop to the network's crop. Nothing here draws targets.
+
+Three frames: the stored crop's pixels, `_source` (pixels of the source image with their origin at the
+stored crop's corner, where the published formulas hold exactly), and `_crop` (the network's input).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitpose.data.shards import StoredCrop
+from vitpose.geometry import crop_matrix, padded_region, warp_image, warp_points
+from vitpose.skeletons import Skeleton
+
+Array = NDArray[np.float64]
+
+_HALF_BODY_PADDING = 1.5  # replaces the 1.25 of whole boxes
+_HALF_BODY_LEAST = 3  # joints of a half that is chosen for itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """The published recipe; `NO_AUGMENTATION` is the crop of evaluation."""
+
+    flip_probability: float = 0.5
+    half_body_probability: float = 0.3
+    half_body_min_keypoints: int = 8
+    """Half body only where more than this many keypoints are labelled (CrowdPose: 6)."""
+    half_body_upper_probability: float = 0.6915
+    """Of the upper half. The published code draws a normal number and asks if it is below 0.5."""
+    scale_factor: float = 0.5
+    """Standard deviation and largest deviation of the zoom, which is clipped to 1 -+ this."""
+    rotation_factor_deg: float = 40.0
+    """Standard deviation of the angle, which is clipped to twice this."""
+    rotation_probability: float = 0.6
+    shift_probability: float = 0.3
+    """Of moving the center, drawn for every sample (the published code draws once, at loading)."""
+    shift_factor: float = 0.2
+    """Largest move of the center, in sizes of the clean box."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name.endswith("probability") and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected 0 to 1")
+        if not 0 <= self.scale_factor < 1:
+            raise ValueError(f"scale_factor is {self.scale_factor}; expected 0 <= factor < 1")
+        if self.rotation_factor_deg < 0 or self.shift_factor < 0:
+            raise ValueError("rotation_factor_deg and shift_factor must not be negative")
+
+
+NO_AUGMENTATION = AugmentationConfig(
+    flip_probability=0,
+    half_body_probability=0,
+    scale_factor=0,
+    rotation_probability=0,
+    shift_probability=0,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """What the network sees of one person."""
+
+    image: NDArray[np.uint8]
+    """RGB (crop height, crop width, 3)."""
+    keypoints_crop: Array
+    """(K, 2) in pixels of `image`; may lie outside it."""
+    visibility: NDArray[np.uint8]
+    """(K,) in {0, 1, 2}."""
+
+
+def augment(
+    crop: StoredCrop,
+    skeleton: Skeleton,
+    config: AugmentationConfig,
+    crop_wh: tuple[int, int],
+    rng: np.random.Generator,
+) -> Sample:
+    """One random view of a person; the same for the same state of `rng`.
+
+    Raises:
+        ValueError: the crop's keypoints are not the skeleton's.
+    """
+    if len(crop.visibility) != skeleton.num_keypoints:
+        raise ValueError(
+            f"the crop has {len(crop.visibility)} keypoints, skeleton {skeleton.name!r} has "
+            f"{skeleton.num_keypoints}; train with the skeleton that the data was prepared with"
+        )
+    matrix, permutation = random_view(crop, skeleton, config, crop_wh, rng)
+    return Sample(
+        image=warp_image(crop.image, matrix, crop_wh),
+        keypoints_crop=warp_points(crop.keypoints, matrix)[permutation],
+        visibility=crop.visibility[permutation],
+    )
+
+
+def random_view(
+    crop: StoredCrop,
+    skeleton: Skeleton,
+    config: AugmentationConfig,
+    crop_wh: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[Array, list[int]]:
+    """The (2, 3) map from stored crop to network crop, and the order of the keypoints under it."""
+    scale = np.array(crop.scale_xy)
+    keypoints_source = (crop.keypoints + 0.5) / scale - 0.5
+    box_wh = crop.bbox_xywh[2:] / scale
+    bbox_source = np.concatenate([(crop.bbox_xywh[:2] + 0.5) / scale - 0.5, box_wh])
+    visibility = crop.visibility
+
+    center, extent = padded_region(bbox_source, crop_wh)
+    if rng.random() < config.shift_probability:
+        center = center + config.shift_factor * (2 * rng.random(2) - 1) * box_wh
+
+    flipped = rng.random() < config.flip_probability
+    permutation = skeleton.flip_indices if flipped else list(range(skeleton.num_keypoints))
+    last = crop.image.shape[1] / scale[0] - 1  # x of the stored crop's last pixel of the source
+    if flipped:
+        # About the stored crop's middle where the published code mirrors about the image's: the
+        # center moves along, so the place of the axis makes no difference.
+        keypoints_source = keypoints_source[permutation]
+        keypoints_source[:, 0] = last - keypoints_source[:, 0]
+        center = np.array([last - center[0], center[1]])
+        visibility = visibility[permutation]
+
+    labelled = visibility > 0
+    if labelled.sum() > config.half_body_min_keypoints and rng.random() < config.half_body_probability:
+        prefers_upper = rng.random() < config.half_body_upper_probability
+        chosen = _half_body(keypoints_source, labelled, skeleton, crop_wh, prefers_upper)
+        center, extent = chosen or (center, extent)
+
+    spread = config.scale_factor
+    extent = extent * min(max(1 + spread * rng.standard_normal(), 1 - spread), 1 + spread)
+    angle = 0.0
+    if rng.random() < config.rotation_probability:
+        turn = config.rotation_factor_deg
+        angle = min(max(turn * rng.standard_normal(), -2 * turn), 2 * turn)
+
+    matrix = crop_matrix(center, extent, crop_wh, angle)
+    if flipped:
+        matrix = compose(matrix, np.array([[-1.0, 0.0, last], [0.0, 1.0, 0.0]]))
+    return compose(matrix, stored_to_source(scale)), permutation
+
+
+def compose(second: Array, first: Array) -> Array:
+    """The (2, 3) affine map that applies `first`, then `second`."""
+    composed = second[:, :2] @ first
+    composed[:, 2] += second[:, 2]
+    return composed
+
+
+def stored_to_source(scale: Array) -> Array:
+    """(2, 3): undoes the area-averaged shrinking, x = (x' + 0.5) / scale - 0.5."""
+    offset = 0.5 / scale - 0.5
+    return np.array([[1 / scale[0], 0.0, offset[0]], [0.0, 1 / scale[1], offset[1]]])
+
+
+def _half_body(
+    keypoints: Array,
+    labelled: NDArray[np.bool_],
+    skeleton: Skeleton,
+    crop_wh: tuple[int, int],
+    prefers_upper: bool,
+) -> tuple[Array, Array] | None:
+    """Center and extent around the labelled joints of one half, None where there is no such region.
+
+    The center is the joints' mean, not the middle of their box: as published.
+    """
+    in_upper = np.zeros(len(labelled), bool)
+    in_upper[list(skeleton.upper_body)] = True
+    upper, lower = labelled & in_upper, labelled & ~in_upper
+    if prefers_upper and upper.sum() >= _HALF_BODY_LEAST:
+        chosen = keypoints[upper]
+    elif lower.sum() >= _HALF_BODY_LEAST:
+        chosen = keypoints[lower]
+    else:
+        chosen = keypoints[upper]
+    if len(chosen) < 2:
+        return None
+    low, high = chosen.min(0), chosen.max(0)
+    _, extent = padded_region(np.concatenate([low, high - low]), crop_wh, _HALF_BODY_PADDING)
+    if extent[0] <= 0:  # all joints at one place
+        return None
+    return chosen.mean(0), extent

@@ -1,0 +1,1 @@
+"""Readers: one annotation format a file, each giving a `PersonSet`."""

@@ -1,0 +1,241 @@
+"""COCO keypoint annotations, and any file of that form with a joint list of its own.
+
+Gives the training samples of the published recipe (SimpleBaseline's COCO loader, as ViTPose uses it):
+no crowds, nobody without a keypoint, "clean" boxes. Images are looked for, not opened.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitpose.data.rows import (
+    CROWD,
+    NO_KEYPOINTS,
+    REPEATED_IMAGE,
+    PersonRow,
+    PersonSet,
+    Rejected,
+)
+from vitpose.geometry import clip_bbox
+from vitpose.skeletons import Skeleton, skeleton_from_coco_category
+
+
+class _Unusable(Exception):
+    """Carries the reason why an entry becomes a `Rejected`; never leaves this module."""
+
+
+def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
+    """One COCO keypoint file to rows, in the order of the file.
+
+    The skeleton is that of the file's category. An annotation without `area` gets its clean box's.
+    Every annotation becomes a row or a `Rejected` with a reason, and so does an unusable or repeated
+    entry of `images`. Image sizes are the file's; pictures are opened when crops are cut.
+
+    Args:
+        annotations: the json file, held in memory whole (about 10 times its size).
+        images: the folder that `file_name` is relative to; a name that leaves it is never opened.
+        name: of the dataset, written to every row.
+
+    Raises:
+        FileNotFoundError: the file or the folder is not there.
+        ValueError: the file is not COCO keypoint json.
+    """
+    content = _load(annotations)
+    if not images.is_dir():
+        raise FileNotFoundError(
+            f"image folder {images} of dataset {name!r} is not there; put or link the images there"
+        )
+    skeleton, category_ids = _skeleton(content, annotations, name)
+    rejected: list[Rejected] = []
+    index = _ImageIndex(content["images"], images, name, rejected)
+    rows: list[PersonRow] = []
+    seen: set[int] = set()
+    for raw in content["annotations"]:
+        annotation_id = _integer(raw.get("id")) if isinstance(raw, dict) else None
+        file_name = ""
+        try:
+            if annotation_id is None:
+                raise _Unusable("annotation without an integer id")
+            if annotation_id in seen:
+                raise _Unusable("repeated annotation id")
+            seen.add(annotation_id)
+            image_id = _integer(raw.get("image_id"))
+            file_name = index.file_name(image_id)
+            if raw.get("category_id", category_ids[0]) not in category_ids:
+                raise _Unusable("category without keypoints")
+            if raw.get("iscrowd"):
+                raise _Unusable(CROWD)
+            keypoints, visibility = _keypoints(raw, skeleton.num_keypoints)
+            path, image_wh = index.find(image_id)
+            bbox, area = _box_and_area(raw, image_wh)
+        except _Unusable as reason:
+            # -1 keeps an annotation without an id apart from an image entry.
+            at = -1 if annotation_id is None else annotation_id
+            rejected.append(Rejected(dataset=name, image=file_name, annotation_id=at, reason=str(reason)))
+            continue
+        rows.append(
+            PersonRow(
+                dataset=name,
+                image_id=image_id or 0,
+                annotation_id=annotation_id,
+                image_path=path,
+                image_wh=image_wh,
+                bbox_xywh=bbox,
+                area=area,
+                keypoints_image=keypoints,
+                visibility=visibility,
+            )
+        )
+    return PersonSet(name=name, skeleton=skeleton, rows=rows, rejected=rejected, image_root=images)
+
+
+class _ImageIndex:
+    """The `images` list by id. A file is looked for once, when the first of its people is read."""
+
+    def __init__(self, entries: list[Any], root: Path, dataset: str, rejected: list[Rejected]):
+        self._root = root
+        self._entries: dict[int, tuple[str, tuple[int, int]]] = {}
+        self._unusable: dict[int, tuple[str, str]] = {}
+        self._paths: dict[int, Path | None] = {}
+        for entry in entries:
+            image_id = _integer(entry.get("id")) if isinstance(entry, dict) else None
+            file_name = str(entry.get("file_name", "")) if isinstance(entry, dict) else ""
+            reason = self._add(image_id, file_name, entry)
+            if reason is not None:
+                if image_id is not None and image_id not in self._entries:
+                    self._unusable[image_id] = (file_name, reason)
+                rejected.append(
+                    Rejected(dataset=dataset, image=file_name, annotation_id=None, reason=reason)
+                )
+
+    def _add(self, image_id: int | None, file_name: str, entry: Any) -> str | None:
+        """Takes an entry in, or says why not."""
+        if image_id is None:
+            return "image entry without an integer id"
+        if image_id in self._entries:
+            return REPEATED_IMAGE
+        width, height = _integer(entry.get("width")), _integer(entry.get("height"))
+        if width is None or height is None or min(width, height) <= 0:
+            return "image entry without a width and height"
+        if not file_name or "\0" in file_name:
+            return "image entry without a file_name"
+        # By name only: a data set's images are often links into some storage.
+        if os.path.isabs(file_name) or Path(os.path.normpath(file_name)).parts[:1] == ("..",):
+            return "file_name leaves the image folder"
+        self._entries[image_id] = (file_name, (width, height))
+        return None
+
+    def file_name(self, image_id: int | None) -> str:
+        """As the annotations give it; empty where there is no entry."""
+        if image_id is None:
+            return ""
+        return self._entries.get(image_id, self._unusable.get(image_id, ("", None)))[0]
+
+    def find(self, image_id: int | None) -> tuple[Path, tuple[int, int]]:
+        """Path and size. Raises `_Unusable`."""
+        if image_id is None:
+            raise _Unusable("annotation without an integer image_id")
+        if image_id not in self._entries:
+            raise _Unusable(self._unusable.get(image_id, ("", "image_id without an image entry"))[1])
+        file_name, image_wh = self._entries[image_id]
+        if image_id not in self._paths:
+            path = self._root / file_name
+            self._paths[image_id] = path if path.is_file() else None
+        found = self._paths[image_id]
+        if found is None:
+            raise _Unusable("image file absent")
+        return found, image_wh
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"annotation file {path} is not there; put the dataset there or name the right path"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); expected COCO keypoint annotations, "
+            "download or export the file anew"
+        ) from None
+    parts = ("images", "annotations", "categories")
+    missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
+    if missing:
+        raise ValueError(
+            f"{path} is not COCO keypoint annotations: no list {', '.join(missing)} at its top; "
+            "expected an object with the lists images, annotations and categories"
+        )
+    return content
+
+
+def _skeleton(content: dict[str, Any], path: Path, name: str) -> tuple[Skeleton, list[Any]]:
+    """The skeleton and the ids of the categories that have it."""
+    categories = [c for c in content["categories"] if isinstance(c, dict) and c.get("keypoints")]
+    if not categories:
+        raise ValueError(
+            f"{path}: no category lists 'keypoints'; add their names, in the order of the annotations, "
+            "to the category of the people"
+        )
+    if any(c["keypoints"] != categories[0]["keypoints"] for c in categories):
+        names = [c.get("name") for c in categories]
+        raise ValueError(
+            f"{path}: categories {names} have different keypoints; split the file, one skeleton each"
+        )
+    return skeleton_from_coco_category(categories[0], name), [c.get("id") for c in categories]
+
+
+def _keypoints(raw: dict[str, Any], count: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """(K, 2) positions and (K,) visibilities."""
+    flat = raw.get("keypoints")
+    if flat is None or raw.get("num_keypoints") == 0:
+        raise _Unusable(NO_KEYPOINTS)
+    if not isinstance(flat, list) or len(flat) != 3 * count:
+        got = len(flat) if isinstance(flat, list) else type(flat).__name__
+        raise _Unusable(f"keypoints has {got} values, expected {3 * count}")
+    table = _numbers(flat, "keypoints").reshape(count, 3)
+    if not np.isin(table[:, 2], (0, 1, 2)).all():
+        raise _Unusable("visibility is not 0, 1 or 2")
+    if not table[:, 2].any():
+        raise _Unusable(NO_KEYPOINTS)
+    return np.ascontiguousarray(table[:, :2]), table[:, 2].astype(np.uint8)
+
+
+def _box_and_area(raw: dict[str, Any], image_wh: tuple[int, int]) -> tuple[NDArray[np.float64], float]:
+    bbox = raw.get("bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        raise _Unusable("bbox is not 4 numbers")
+    clean = clip_bbox(_numbers(bbox, "bbox"), image_wh)
+    if min(clean[2:]) <= 0:
+        raise _Unusable("box is empty or outside the image")
+    if raw.get("area") is None:
+        return clean, float(clean[2] * clean[3])
+    area = float(_numbers([raw["area"]], "area")[0])
+    if area <= 0:
+        raise _Unusable("area is not positive")
+    return clean, area
+
+
+def _numbers(values: list[Any], what: str) -> NDArray[np.float64]:
+    """Finite numbers as float64. A string that looks like a number is not one."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of unequal length inside
+        raise _Unusable(f"{what} has a value that is not a number") from None
+    if array.dtype.kind not in "iuf" or array.ndim != 1:
+        raise _Unusable(f"{what} has a value that is not a number")
+    numbers = array.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise _Unusable(f"{what} has a value that is not finite")
+    return numbers
+
+
+def _integer(value: Any) -> int | None:
+    """An integer, or a float that is one; None for anything else (true and "7" included)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == value // 1 else None

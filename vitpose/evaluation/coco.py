@@ -1,0 +1,251 @@
+"""COCO keypoint AP and AR by the published protocol: collect predictions, then evaluate them.
+
+The protocol of SimpleBaseline, HRNet and ViTPose: a person's score is its box score times the mean
+of its keypoint scores above 0.2; duplicates within an image are dropped at OKS 0.9; the sigmas are
+the skeleton's. Knows no images and no models: predictions come as arrays.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitpose.evaluation.ground_truth import TruthPerson, read_ground_truth
+from vitpose.evaluation.judge import MAX_DETECTIONS, coco_figures
+from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_matrix
+from vitpose.evaluation.results import Pairs, PersonPrediction, check_result, coco_results
+from vitpose.skeletons import Skeleton
+
+
+class KeypointEvaluator:
+    """Collects predictions with `process`, then `evaluate`s them against an annotation file.
+
+    Args:
+        annotations: COCO annotation file.
+        skeleton: of the predictions; its keypoints must be as many as the file's.
+        score_threshold: see `oks.rescore`.
+        nms_threshold: see `oks.oks_nms`; None drops no one.
+        area_of_bbox: see `ground_truth.read_ground_truth`.
+    """
+
+    def __init__(
+        self,
+        annotations: Path,
+        skeleton: Skeleton,
+        *,
+        score_threshold: float = SCORE_THRESHOLD,
+        nms_threshold: float | None = NMS_THRESHOLD,
+        area_of_bbox: float | None = None,
+    ) -> None:
+        self.truth = read_ground_truth(annotations, area_of_bbox=area_of_bbox)
+        if self.truth.skeleton.num_keypoints != skeleton.num_keypoints:
+            raise ValueError(
+                f"{annotations} has {self.truth.skeleton.num_keypoints} keypoints a person, "
+                f"skeleton {skeleton.name!r} has {skeleton.num_keypoints}; they must be the same"
+            )
+        self.skeleton = skeleton
+        self.protocol: dict[str, Any] = {
+            "score_threshold": score_threshold,
+            "oks_nms": nms_threshold,
+            "max_detections": MAX_DETECTIONS,
+            "area_of_bbox": area_of_bbox,
+        }
+        self._persons = {person.annotation_id: person for person in self.truth.persons}
+        self._persons_of_image: dict[int, list[TruthPerson]] = defaultdict(list)
+        for person in self.truth.persons:
+            self._persons_of_image[person.image_id].append(person)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self._predictions: dict[int, list[PersonPrediction]] = defaultdict(list)
+        self._foreign: list[dict[str, Any]] = []
+        self._processed: set[int] = set()
+
+    def process(
+        self,
+        image_id: int,
+        annotation_ids: Sequence[int] | int | None,
+        keypoints_image: ArrayLike,
+        scores: ArrayLike,
+        bbox_scores: ArrayLike,
+        areas: ArrayLike,
+    ) -> None:
+        """Add N predictions for an image; may be called several times for one image.
+
+        Args:
+            image_id: of the annotation file.
+            annotation_ids: whose boxes they were made in, N of them; None for a detector's boxes.
+            keypoints_image: (N, K, 2).
+            scores: (N, K) of the keypoints.
+            bbox_scores: (N,), 1 for ground-truth boxes.
+            areas: (N,) of the padded boxes.
+
+        Raises:
+            ValueError: unknown image or annotation, an annotation processed twice, wrong shape, a
+                value that is not finite.
+        """
+        where = f"predictions of image {image_id}"
+        if image_id not in self.truth.images:
+            raise ValueError(f"{where}: no such image in {self.truth.source}")
+        keypoints = np.asarray(keypoints_image, np.float64)
+        count, joints = len(keypoints), self.skeleton.num_keypoints
+        keypoints = _checked(where, "keypoints_image", keypoints, (count, joints, 2))
+        keypoint_scores = _checked(where, "scores", scores, (count, joints)).astype(np.float32)
+        bbox_score = _checked(where, "bbox_scores", bbox_scores, (count,))
+        area = _checked(where, "areas", areas, (count,))
+        ids = self._checked_ids(image_id, annotation_ids, count)
+        self._predictions[image_id] += [
+            PersonPrediction(
+                image_id=image_id,
+                annotation_id=ids[n],
+                bbox_xywh=None,
+                bbox_score=float(bbox_score[n]),
+                keypoints_image=keypoints[n],
+                scores=keypoint_scores[n],
+                area=float(area[n]),
+            )
+            for n in range(count)
+        ]
+
+    def process_predictions(self, predictions: Sequence[PersonPrediction]) -> None:
+        """`process` for predictions of any images, such as `inference.predict_annotations` gives."""
+        for p in predictions:
+            self.process(
+                p.image_id,
+                p.annotation_id,
+                p.keypoints_image[None],
+                p.scores[None],
+                [p.bbox_score],
+                [p.area],
+            )
+
+    def process_results(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Add entries in COCO's result format made by anyone: scores count as given, no NMS.
+
+        Raises `ValueError` with the entry's number for an unknown image and what `check_result` finds.
+        """
+        for i, row in enumerate(results):
+            check_result(
+                row,
+                f"result {i}",
+                num_keypoints=self.skeleton.num_keypoints,
+                category_id=self.truth.category_id,
+            )
+            if row["image_id"] not in self.truth.images:
+                raise ValueError(
+                    f"result {i} is of image {row['image_id']}, which is not in {self.truth.source}"
+                )
+            # Only what pycocotools needs: it takes a 'bbox' in the entry for a box evaluation.
+            names = ("image_id", "keypoints", "score")
+            self._foreign.append(
+                {**{name: row[name] for name in names}, "category_id": self.truth.category_id}
+            )
+
+    def results(self) -> list[dict[str, Any]]:
+        """All predictions in COCO's result format: rescored, without duplicates."""
+        results = list(self._foreign)
+        for persons in self._predictions.values():
+            results += coco_results(
+                persons,
+                self.skeleton.sigmas,
+                category_id=self.truth.category_id,
+                score_threshold=self.protocol["score_threshold"],
+                nms_threshold=self.protocol["oks_nms"],
+            )
+        return results
+
+    def evaluate(self, only: Collection[int] | None = None) -> dict[str, float]:
+        """The ten figures `judge.STATS`; -1 where no person is in a figure's range.
+
+        Args:
+            only: annotation ids to count. The other persons become regions to ignore, and the
+                predictions made for them are left out; a detector's prediction belongs to the
+                annotation of its image with which it has the highest OKS.
+
+        Raises:
+            ValueError: no predictions, or `only` names no person that counts.
+        """
+        results = self.results()
+        if not results:
+            raise ValueError("no predictions to evaluate; process() some before evaluate()")
+        if only is not None:
+            if not any(self._persons[i].counts for i in only):
+                raise ValueError("none of the annotations asked for has a labelled keypoint")
+            members = {None, *only}
+            results = [row for row in results if self._owner(row) in members]
+        return coco_figures(self.truth, results, self.skeleton.sigmas, only)
+
+    def pairs(self) -> Pairs:
+        """Predictions made in annotated boxes, beside their annotations.
+
+        Raises `ValueError` where there is none: a detector's boxes belong to no annotation.
+        """
+        linked = [
+            (p, self._persons[p.annotation_id])
+            for persons in self._predictions.values()
+            for p in persons
+            if p.annotation_id is not None
+        ]
+        if not linked:
+            raise ValueError("no prediction was made in an annotated box; none has an annotation id")
+        return Pairs(
+            annotation_ids=[truth.annotation_id for _, truth in linked],
+            keypoints_image=np.stack([p.keypoints_image for p, _ in linked]),
+            scores=np.stack([p.scores for p, _ in linked]),
+            truth_image=np.stack([truth.keypoints_image for _, truth in linked]),
+            visibility=np.stack([truth.visibility for _, truth in linked]),
+            bboxes_xywh=np.stack([truth.bbox_xywh for _, truth in linked]),
+            areas=np.array([truth.area for _, truth in linked]),
+        )
+
+    def _checked_ids(
+        self, image_id: int, annotation_ids: Sequence[int] | int | None, count: int
+    ) -> list[int | None]:
+        if annotation_ids is None:
+            return [None] * count
+        ids = (
+            [int(annotation_ids)]
+            if isinstance(annotation_ids, int | np.integer)
+            else [int(i) for i in annotation_ids]
+        )
+        where = f"predictions of image {image_id}"
+        if len(ids) != count:
+            raise ValueError(f"{where}: {len(ids)} annotation ids for {count} predictions")
+        for annotation_id in ids:
+            person = self._persons.get(annotation_id)
+            if person is None or person.image_id != image_id:
+                raise ValueError(f"{where}: annotation {annotation_id} is not one of that image")
+            if annotation_id in self._processed:
+                raise ValueError(f"{where}: annotation {annotation_id} was processed before")
+            self._processed.add(annotation_id)
+        return list(ids)
+
+    def _owner(self, result: Mapping[str, Any]) -> int | None:
+        """The annotation that a result belongs to, None in an image without any."""
+        if "annotation_id" in result:
+            return result["annotation_id"]
+        persons = self._persons_of_image.get(result["image_id"], [])
+        if not persons:
+            return None
+        similarity = oks_matrix(
+            np.asarray(result["keypoints"], np.float64).reshape(1, -1, 3)[..., :2],
+            np.stack([p.keypoints_image for p in persons]),
+            np.stack([p.visibility for p in persons]),
+            [p.area for p in persons],
+            np.stack([p.bbox_xywh for p in persons]),
+            self.skeleton.sigmas,
+        )
+        return persons[int(similarity[0].argmax())].annotation_id
+
+
+def _checked(where: str, name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{where}: {name} must have shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where}: {name} has a value that is not finite")
+    return array

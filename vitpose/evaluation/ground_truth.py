@@ -1,0 +1,165 @@
+"""Ground truth in COCO's format, read and checked once, for the evaluators and for inference.
+
+One keypoint category a file. Rules for files as they occur: an image listed twice is one image; a
+missing `iscrowd` is 0; a missing `num_keypoints` is the count of labelled ones; an annotation
+without `keypoints` has none labelled, so that it is a region to ignore. Everything else that is
+missing or not finite is refused, because an evaluation that skips rows reports a number nobody asked
+for. Opens no image.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitpose.skeletons import Skeleton, skeleton_from_coco_category
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TruthImage:
+    """One image of the ground truth."""
+
+    image_id: int
+    file_name: str
+    image_wh: tuple[int, int] | None
+    """Width and height in pixels, None where the file does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TruthPerson:
+    """One annotation of the ground truth, its box as annotated."""
+
+    annotation_id: int
+    image_id: int
+    bbox_xywh: NDArray[np.float64]
+    area: float
+    keypoints_image: NDArray[np.float64]
+    visibility: NDArray[np.uint8]
+    num_keypoints: int
+    iscrowd: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether a model is asked to find this person; the others are regions to ignore."""
+        return self.num_keypoints > 0 and not self.iscrowd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroundTruth:
+    """All of one annotation file."""
+
+    source: Path
+    skeleton: Skeleton
+    """From the file's category."""
+    category_id: int
+    images: dict[int, TruthImage]
+    persons: list[TruthPerson]
+
+
+def read_ground_truth(path: Path, *, area_of_bbox: float | None = None) -> GroundTruth:
+    """Read a COCO annotation file.
+
+    Args:
+        path: the json file.
+        area_of_bbox: take this share of width x height as a person's area instead of the file's
+            `area`; CrowdPose and AIC publish 0.53.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or a row that cannot be evaluated, with its id.
+    """
+    raw = _read_json(path)
+    if not isinstance(raw, Mapping) or not {"images", "annotations", "categories"} <= set(raw):
+        raise ValueError(
+            f"{path}: a COCO annotation file has 'images', 'annotations' and 'categories'; "
+            "a list of results is no ground truth"
+        )
+    categories = [c for c in raw["categories"] if c.get("keypoints")]
+    if len(categories) != 1:
+        raise ValueError(
+            f"{path}: {len(categories)} categories with 'keypoints'; expected exactly one, "
+            "such as COCO's person"
+        )
+    skeleton = skeleton_from_coco_category(categories[0], path.stem)
+    category_id = categories[0]["id"]
+    images = {row["id"]: _image(row) for row in raw["images"]}
+    persons = []
+    seen: set[int] = set()
+    for row in raw["annotations"]:
+        if row.get("category_id", category_id) != category_id:
+            continue
+        try:
+            person = _person(row, skeleton.num_keypoints, area_of_bbox)
+        except (KeyError, TypeError, ValueError) as error:
+            fault = f"no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}: annotation {row.get('id')}: {fault}") from error
+        if person.annotation_id in seen:
+            raise ValueError(f"{path}: annotation id {person.annotation_id} is there twice")
+        if person.image_id not in images:
+            raise ValueError(
+                f"{path}: annotation {person.annotation_id} names image {person.image_id}, which "
+                "is not in 'images'"
+            )
+        seen.add(person.annotation_id)
+        persons.append(person)
+    if not any(person.counts for person in persons):
+        raise ValueError(f"{path}: no annotation with a labelled keypoint; nothing to evaluate")
+    return GroundTruth(
+        source=path, skeleton=skeleton, category_id=category_id, images=images, persons=persons
+    )
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found; expected a COCO annotation file")
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def _image(row: Mapping[str, Any]) -> TruthImage:
+    size = (row["width"], row["height"]) if row.get("width") and row.get("height") else None
+    return TruthImage(image_id=row["id"], file_name=row.get("file_name", ""), image_wh=size)
+
+
+def _person(row: Mapping[str, Any], count: int, area_of_bbox: float | None) -> TruthPerson:
+    bbox = _finite("bbox", row["bbox"], 4)
+    flat = _finite("keypoints", row.get("keypoints") or [0.0] * 3 * count, 3 * count)
+    points = flat.reshape(count, 3)
+    visibility = points[:, 2].astype(np.uint8)
+    if not np.isin(points[:, 2], (0, 1, 2)).all():
+        raise ValueError(f"visibility must be 0, 1 or 2, got {sorted(set(points[:, 2].tolist()))}")
+    if area_of_bbox is not None:
+        area = float(area_of_bbox * bbox[2] * bbox[3])
+    elif "area" in row:
+        area = float(_finite("area", [row["area"]], 1)[0])
+    else:
+        raise ValueError(
+            "no 'area'; COCO's AP needs it. Give area_of_bbox=0.53, the published rule of CrowdPose "
+            "and AIC, if the data set has none"
+        )
+    return TruthPerson(
+        annotation_id=row["id"],
+        image_id=row["image_id"],
+        bbox_xywh=bbox,
+        area=area,
+        keypoints_image=points[:, :2].copy(),
+        visibility=visibility,
+        num_keypoints=int(row.get("num_keypoints", np.count_nonzero(visibility))),
+        iscrowd=bool(row.get("iscrowd", 0)),
+    )
+
+
+def _finite(name: str, values: Sequence[Any], length: int) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != (length,):
+        raise ValueError(f"'{name}' must be {length} numbers, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"'{name}' has a value that is not finite")
+    return array

@@ -1,0 +1,107 @@
+"""PCK: the share of labelled keypoints found within a fraction of the person's torso.
+
+A keypoint is found if it lies within alpha times the distance from left shoulder to right hip
+(Leeds Sports Pose and its successors; PCK@0.2 is usual). Knows arrays only: predictions are paired
+with annotations by the caller, for example by `coco.KeypointEvaluator.pairs`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vitpose.skeletons import Skeleton
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PckResult:
+    """Accuracies in 0..1."""
+
+    mean: float
+    """Mean of `per_joint`, so that a rarely labelled joint counts as much as the others."""
+    per_joint: dict[str, float]
+    """By keypoint name; a keypoint that nobody has labelled is left out."""
+    instances: int
+    """Persons measured."""
+    left_out: int
+    """Persons not measured: no torso to measure by, or no labelled keypoint."""
+
+
+def pck(
+    keypoints_image: ArrayLike,
+    truth_image: ArrayLike,
+    visibility: ArrayLike,
+    skeleton: Skeleton,
+    *,
+    alpha: float = 0.2,
+    bboxes_xywh: ArrayLike | None = None,
+    bbox_share: float | None = None,
+) -> PckResult:
+    """PCK@alpha of N predictions beside N annotated persons.
+
+    Args:
+        keypoints_image: (N, K, 2), predicted.
+        truth_image: (N, K, 2), annotated.
+        visibility: (N, K); only labelled keypoints, > 0, are measured.
+        skeleton: of both; must name a left shoulder and a right hip.
+        alpha: share of the torso, inclusive.
+        bboxes_xywh: (N, 4), annotated; only for `bbox_share`.
+        bbox_share: a person whose torso is not labelled is measured by this share of the box's
+            diagonal in place of the torso. None, the published rule, leaves such persons out.
+
+    Raises:
+        ValueError: shapes that disagree, a value that is not finite, no person to measure, or a
+            skeleton without a torso and no `bbox_share`.
+    """
+    predicted = np.asarray(keypoints_image, np.float64)
+    truth = np.asarray(truth_image, np.float64)
+    labelled = np.asarray(visibility) > 0
+    shape = (len(predicted), skeleton.num_keypoints, 2)
+    for name, array, expected in (
+        ("keypoints_image", predicted, shape),
+        ("truth_image", truth, shape),
+        ("visibility", labelled, shape[:2]),
+    ):
+        if array.shape != expected:
+            raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+    if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
+        raise ValueError("keypoints_image or truth_image has a value that is not finite")
+    length = _torso_lengths(truth, labelled, skeleton)
+    if bbox_share is not None:
+        if bboxes_xywh is None:
+            raise ValueError("bbox_share needs bboxes_xywh, the annotated boxes (N, 4)")
+        diagonal = np.linalg.norm(np.asarray(bboxes_xywh, np.float64)[:, 2:], axis=-1)
+        length = np.where(np.isnan(length), bbox_share * diagonal, length)
+    measured = ~np.isnan(length) & labelled.any(axis=1)
+    if not measured.any():
+        raise ValueError(
+            f"no person of skeleton {skeleton.name!r} has both a left shoulder and a right hip "
+            "labelled; give bbox_share to measure by the box's diagonal"
+        )
+    counted = labelled[measured]  # (M, K)
+    distance = np.linalg.norm(predicted[measured] - truth[measured], axis=-1)
+    found = counted & (distance <= alpha * length[measured, None])
+    totals = counted.sum(axis=0)
+    per_joint = {
+        name: float(found[:, k].sum() / totals[k])
+        for k, name in enumerate(skeleton.keypoints)
+        if totals[k]
+    }
+    return PckResult(
+        mean=float(np.mean(list(per_joint.values()))),
+        per_joint=per_joint,
+        instances=int(measured.sum()),
+        left_out=int((~measured).sum()),
+    )
+
+
+def _torso_lengths(
+    truth: NDArray[np.float64], labelled: NDArray[np.bool_], skeleton: Skeleton
+) -> NDArray[np.float64]:
+    """(N,) pixels, NaN where a person's torso is not labelled."""
+    shoulder = skeleton.index("left_shoulder", "l_shoulder", "L_Shoulder")
+    hip = skeleton.index("right_hip", "r_hip", "R_Hip")
+    if shoulder is None or hip is None:
+        return np.full(len(truth), np.nan)
+    length = np.linalg.norm(truth[:, shoulder] - truth[:, hip], axis=-1)
+    return np.where(labelled[:, shoulder] & labelled[:, hip], length, np.nan)

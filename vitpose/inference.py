@@ -1,0 +1,273 @@
+"""Images and boxes in, keypoints out.
+
+`PosePredictor` cuts each box out of the original image (UDP, one bilinear resampling), runs the model
+on batches that are filled across images, decodes the heatmaps and maps the keypoints back.
+`predict_annotations` does so for a COCO annotation file, with its own boxes or a detector's. Knows
+neither training nor metrics.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from vitpose.data.pixels import decode_rgb, to_model_input
+from vitpose.evaluation.boxes import annotated_boxes, checked_boxes, detected_boxes
+from vitpose.evaluation.ground_truth import TruthImage, read_ground_truth
+from vitpose.evaluation.results import PersonPrediction
+from vitpose.geometry import PADDING, crop_matrix, heatmap_to_image, padded_region, warp_image
+from vitpose.heatmap import BLUR_KERNEL, decode, flip_back
+from vitpose.models.pose import PoseModel
+from vitpose.skeletons import Skeleton
+
+_LONGEST_SIDE = 32766  # cv2.warpAffine addresses pixels with 16 bits
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Poses:
+    """Keypoints of N boxes of one image."""
+
+    keypoints: NDArray[np.float64]
+    """(N, K, 2) image pixels; a keypoint without any response has score <= 0."""
+    scores: NDArray[np.float32]
+    """(N, K), the maxima of the heatmaps."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Pending:
+    """One image whose boxes are not all predicted yet."""
+
+    centers: NDArray[np.float64]
+    extents: NDArray[np.float64]
+    poses: Poses
+    missing: int
+
+
+class PosePredictor:
+    """A model ready to predict.
+
+    Args:
+        model: moved to `device` and set to eval mode.
+        flip_test: average the heatmaps of each crop and of its mirror image, as published.
+        batch_size: crops a forward pass at most. Default: 32 on a GPU, 8 on a CPU, which is slower
+            with larger ones.
+        dtype: torch.bfloat16 or torch.float16 to compute under autocast, None for the weights' own.
+        device: None for where the model is.
+        head: which skeleton of a model with several.
+        fixed_shape: fill the last batch up with copies, so that every forward pass has the same
+            shape: a compiled model is compiled once, and a crop's result does not depend on what
+            it shares a batch with (without, to rounding). Default: on a GPU, where it costs little.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel,
+        *,
+        flip_test: bool = False,
+        batch_size: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        head: int = 0,
+        fixed_shape: bool | None = None,
+    ) -> None:
+        skeletons = model.config.skeletons
+        if not 0 <= head < len(skeletons):
+            names = ", ".join(f"{i}: {s.name}" for i, s in enumerate(skeletons))
+            raise ValueError(f"head must be one of {{{names}}}, got {head}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype must be float32, bfloat16, float16 or None, got {dtype}")
+        self.model = model.eval() if device is None else model.to(device).eval()
+        parameter = next(model.parameters(), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+        on_cpu = self.device.type == "cpu"
+        self.flip_test = flip_test
+        self.batch_size = batch_size or (8 if on_cpu else 32)
+        self.dtype = None if dtype == torch.float32 else dtype
+        self.head = head
+        self.fixed_shape = not on_cpu if fixed_shape is None else fixed_shape
+        self.skeleton: Skeleton = skeletons[head]
+        height, width = model.config.image_hw
+        self.crop_wh = (int(width), int(height))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The rules applied, for a metrics file or a label's lineage."""
+        return {
+            "crop_wh": list(self.crop_wh),
+            "padding": PADDING,
+            "warp": "udp",
+            "flip_test": self.flip_test,
+            "decode": "dark",
+            "blur_kernel": BLUR_KERNEL,
+            "dtype": str(self.dtype or torch.float32).removeprefix("torch."),
+        }
+
+    def __call__(self, image: Image, bboxes_xywh: ArrayLike) -> Poses:
+        """Keypoints of the boxes of one image.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+            bboxes_xywh: (N, 4) pixels; may reach over the image's edge, where the crop is black.
+
+        Raises:
+            ValueError: what is not such an image, or a box that is not finite or has no size.
+        """
+        return self.predict_crops([(image, bboxes_xywh)])[0]
+
+    def predict_crops(self, items: Iterable[tuple[Image, ArrayLike]]) -> list[Poses]:
+        """Keypoints of the boxes of many images, in the order of the images."""
+        return list(self.stream(items))
+
+    def stream(self, items: Iterable[tuple[Image, ArrayLike]]) -> Iterator[Poses]:
+        """`predict_crops` for any number of images: one batch of crops is held, and no image."""
+        width, height = self.crop_wh
+        crops = np.empty((self.batch_size, height, width, 3), np.uint8)
+        filled: list[tuple[_Pending, int]] = []
+        waiting: deque[_Pending] = deque()
+        for image, bboxes_xywh in items:
+            image = _checked_image(image)
+            bboxes = checked_boxes(bboxes_xywh)
+            pending = self._pending(bboxes)
+            waiting.append(pending)
+            for n in range(len(bboxes)):
+                matrix = crop_matrix(pending.centers[n], pending.extents[n], self.crop_wh)
+                warp_image(image, matrix, self.crop_wh, out=crops[len(filled)])
+                filled.append((pending, n))
+                if len(filled) == self.batch_size:
+                    self._predict(crops, filled)
+                    filled = []
+            while waiting and waiting[0].missing == 0:
+                yield waiting.popleft().poses
+        if filled:
+            self._predict(crops, filled)
+        for pending in waiting:
+            yield pending.poses
+
+    @torch.inference_mode()
+    def heatmaps(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised crops to (B, K, H/4, W/4) float32, averaged over the flip test."""
+        images = images.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            heatmaps = self.model(images, head=self.head)
+            if not self.flip_test:
+                return heatmaps.float()
+            mirrored = self.model(images.flip(-1), head=self.head)
+        return (heatmaps.float() + flip_back(mirrored.float(), self.skeleton.flip_indices)) * 0.5
+
+    def _pending(self, bboxes: NDArray[np.float64]) -> _Pending:
+        centers, extents = padded_region(bboxes, self.crop_wh)
+        shape = (len(bboxes), self.skeleton.num_keypoints)
+        poses = Poses(keypoints=np.empty((*shape, 2)), scores=np.empty(shape, np.float32))
+        return _Pending(centers=centers, extents=extents, poses=poses, missing=len(bboxes))
+
+    def _predict(self, crops: NDArray[np.uint8], filled: Sequence[tuple[_Pending, int]]) -> None:
+        """Run the first `len(filled)` crops and store each one's keypoints where it came from."""
+        count = len(filled)
+        if self.fixed_shape:
+            crops[count:] = crops[0]
+        images = torch.from_numpy(to_model_input(crops if self.fixed_shape else crops[:count]))
+        maps = self.heatmaps(images)[:count].cpu().numpy()
+        keypoints_heatmap, scores = decode(maps)
+        keypoints = heatmap_to_image(
+            keypoints_heatmap,
+            np.stack([pending.centers[n] for pending, n in filled]),
+            np.stack([pending.extents[n] for pending, n in filled]),
+            (maps.shape[3], maps.shape[2]),
+        )
+        for i, (pending, n) in enumerate(filled):
+            pending.poses.keypoints[n] = keypoints[i]
+            pending.poses.scores[n] = scores[i]
+            pending.missing -= 1
+
+
+def _checked_image(image: Image) -> Image:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"image must be a uint8 array (H, W, 3), RGB, got {kind}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image must have shape (H, W, 3), RGB, got {image.shape}")
+    if max(image.shape[:2]) > _LONGEST_SIDE:
+        raise ValueError(
+            f"image of {image.shape[1]} x {image.shape[0]} pixels; the longest side may be "
+            f"{_LONGEST_SIDE}: scale it or cut it into tiles"
+        )
+    return np.ascontiguousarray(image)  # OpenCV takes no negative strides, as in bgr[..., ::-1]
+
+
+def predict_annotations(
+    predictor: PosePredictor,
+    annotations: Path,
+    images: Path,
+    *,
+    detections: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[PersonPrediction]:
+    """Predict for every box of a COCO annotation file, or of a detector's file for the same images.
+
+    Args:
+        predictor: of the file's skeleton.
+        annotations: COCO annotation file.
+        images: folder that its `file_name`s are relative to.
+        detections: COCO box file; None for the annotated boxes.
+        progress: called after each image with how many are done and how many there are.
+
+    Returns:
+        predictions in the order of the images and boxes, ready for `evaluation.coco`.
+
+    Raises:
+        FileNotFoundError: a file or an image is not there.
+        ValueError: see `read_ground_truth`, `detected_boxes`; an image that does not decode, is of
+            another size than annotated or lies outside `images`.
+    """
+    truth = read_ground_truth(annotations)
+    theirs, ours = truth.skeleton.num_keypoints, predictor.skeleton.num_keypoints
+    if theirs != ours:
+        raise ValueError(f"{annotations} has {theirs} keypoints a person, the model has {ours}")
+    requests = annotated_boxes(truth) if detections is None else detected_boxes(truth, detections)
+    pictures = ((_read_image(images, r.image), r.bboxes_xywh) for r in requests)
+    predictions: list[PersonPrediction] = []
+    for done, (request, poses) in enumerate(
+        zip(requests, predictor.stream(pictures), strict=True), start=1
+    ):
+        _, extents = padded_region(request.bboxes_xywh, predictor.crop_wh)
+        predictions += [
+            PersonPrediction(
+                image_id=request.image.image_id,
+                annotation_id=annotation_id,
+                bbox_xywh=request.bboxes_xywh[n],
+                bbox_score=float(request.bbox_scores[n]),
+                keypoints_image=poses.keypoints[n],
+                scores=poses.scores[n],
+                area=float(extents[n].prod()),
+            )
+            for n, annotation_id in enumerate(request.annotation_ids)
+        ]
+        if progress is not None:
+            progress(done, len(requests))
+    return predictions
+
+
+def _read_image(root: Path, image: TruthImage) -> Image:
+    path = root / image.file_name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"image {image.image_id}: file_name {image.file_name!r} leaves {root}")
+    if not path.is_file():
+        raise FileNotFoundError(f"image {image.image_id} not found at {path}; check the image folder")
+    try:
+        picture = decode_rgb(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    found = (picture.shape[1], picture.shape[0])
+    if image.image_wh not in (None, found):
+        raise ValueError(f"{path} has size {found}, its annotations are for {image.image_wh}")
+    return picture

@@ -1,0 +1,160 @@
+"""The label dataset: its schema, its files and how to read them.
+
+One row a person and frame, and one row for every frame without a person (`no_person`) and every frame
+that could not be decoded (`undecodable`), so that no frame of a labelled video is without a row.
+Coordinates are displayed pixels, origin top left, x then y (see `video.frames` and `geometry`).
+
+    LABELS/plan.json          what was to be done, written first
+    LABELS/videos/*.parquet   one file a video, sorted by frame and instance; lineage in its metadata
+    LABELS/manifest.json      every video and unit with row counts and digests; what was quarantined
+    LABELS/units/             work in progress: one file a unit, gone when its video is complete
+
+Knows neither models nor video files.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT = "vitpose-labels/1"
+PLAN, MANIFEST, VIDEOS, UNITS = "plan.json", "manifest.json", "videos", "units"
+PERSON, NO_PERSON, UNDECODABLE = "person", "no_person", "undecodable"
+"""Values of `status`."""
+LINEAGE = b"vitpose"
+"""Key of the schema metadata: JSON with video, model, weights digest, code commit, boxes, settings."""
+
+
+def schema(num_keypoints: int) -> pa.Schema:
+    """Columns of the label dataset for K keypoints."""
+    single = pa.float32()
+    return pa.schema(
+        [
+            pa.field("video", pa.string(), nullable=False),  # path inside the archive, with /
+            pa.field("frame_index", pa.int32(), nullable=False),  # display order, from 0
+            pa.field("pts", pa.int64()),  # in units of the stream's time base
+            pa.field("time_s", pa.float64()),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("instance", pa.int16()),  # 0.. within a frame; null where there is no person
+            pa.field("track_id", pa.int32()),  # 0.. within a video
+            pa.field("bbox_xywh", pa.list_(single, 4)),
+            pa.field("bbox_score", single),
+            pa.field("keypoints", pa.list_(single, 2 * num_keypoints)),  # x0, y0, x1, y1, ...
+            pa.field("scores", pa.list_(single, num_keypoints)),
+        ]
+    )
+
+
+def read_labels(labels: Path, video: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of all videos, or of one, sorted by video, frame and instance.
+
+    Reads everything into memory; for a large archive use `iter_videos`, or open `LABELS/videos` with
+    pyarrow.dataset, DuckDB or Polars.
+
+    Raises:
+        FileNotFoundError: no finished label dataset there. ValueError: it has no such video.
+    """
+    names = [entry["video"] for entry in read_manifest(labels)["videos"]]
+    if video is not None and video not in names:
+        raise ValueError(f"{labels} has no labels of {video!r}; it has {', '.join(names) or 'none'}")
+    tables = [
+        pq.read_table(path, columns=None if columns is None else list(columns))
+        for name, path in iter_videos(labels)
+        if video in (None, name)
+    ]
+    if not tables:
+        raise ValueError(f"{labels} has no labelled video; its manifest.json says why")
+    return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+
+
+def iter_videos(labels: Path) -> Iterator[tuple[str, Path]]:
+    """(name, Parquet file) of every labelled video, by name."""
+    for entry in read_manifest(labels)["videos"]:
+        yield entry["video"], Path(labels) / entry["file"]
+
+
+def read_lineage(file: Path) -> dict[str, Any]:
+    """What made the rows of one Parquet file: video, model, code commit, boxes and settings."""
+    metadata = pq.read_schema(file).metadata or {}
+    if LINEAGE not in metadata:
+        raise ValueError(f"{file} carries no lineage; it is not a file of a label dataset")
+    return json.loads(metadata[LINEAGE])
+
+
+def read_manifest(labels: Path) -> dict[str, Any]:
+    """manifest.json, which is written when a run ends."""
+    path = Path(labels) / MANIFEST
+    if not path.is_file():
+        begun = (Path(labels) / PLAN).is_file()
+        raise FileNotFoundError(
+            f"{path} is not there; "
+            + (
+                "the run was interrupted: run the same `vitpose label` command again, it does what is "
+                "missing"
+                if begun
+                else f"{labels} is not a label dataset"
+            )
+        )
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of this format; `ValueError` for anything else."""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ValueError(f"{path} is not of format {FORMAT}; it was written by something else")
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """JSON written beside its place and renamed, with the format's name in it."""
+    temporary = beside(path)
+    text = json.dumps({"format": FORMAT, **value}, indent=1, sort_keys=False)
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)
+
+
+def write_rows(path: Path, table: pa.Table, lineage: Mapping[str, Any]) -> None:
+    """One Parquet file, written beside its place and renamed: a file that is there is whole."""
+    metadata = {LINEAGE: json.dumps(lineage, sort_keys=True).encode()}
+    temporary = beside(path)
+    pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def beside(path: Path) -> Path:
+    """Where to write before renaming to `path`; what a killed process leaves is swept by its ending."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+def rows_digest(table: pa.Table) -> str:
+    """SHA-256 of the rows' content without `track_id`, whatever the file's encoding or row groups."""
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        if name == "track_id":
+            continue
+        column = table.column(name).combine_chunks()
+        digest.update(f"{name}:{column.type}:{len(column)}".encode())
+        digest.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+        valid = column.drop_null()
+        if pa.types.is_string(column.type):
+            digest.update(json.dumps(valid.to_pylist()).encode())
+        else:
+            flat = valid.flatten() if pa.types.is_fixed_size_list(column.type) else valid
+            digest.update(flat.to_numpy(zero_copy_only=False).tobytes())
+    return digest.hexdigest()
+
+
+def array_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """A fixed-size list column without nulls as (rows, width)."""
+    combined = column.combine_chunks()
+    return np.asarray(combined.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), width)

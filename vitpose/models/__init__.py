@@ -1,0 +1,1 @@
+"""The model family: backbone, attention variants, heads, MAE, knowledge token, weights."""

@@ -1,0 +1,180 @@
+"""Skeletons: which keypoints there are, which swap under a mirror, and how precisely they are seen.
+
+Data and its checks; knows nothing of images. Sigmas are the per-keypoint constants of OKS (COCO keypoint
+evaluation); the official COCO code calls twice the sigma "k".
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DEFAULT_SIGMA = 0.072
+"""Sigma given to a keypoint whose dataset states none: that of COCO's elbows, near COCO-17's median."""
+
+_LEFT_RIGHT = re.compile(r"(?:(?<=^)|(?<=[_\- ]))(left|right|l|r)(?=$|[_\- ])", re.IGNORECASE)
+_MIRRORED = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """A named, ordered set of K keypoints.
+
+    Raises `ValueError` where lengths disagree, a name repeats or an index is out of range.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    """Names in channel order."""
+    flip_pairs: tuple[tuple[int, int], ...]
+    """Indices that swap when the image is mirrored."""
+    sigmas: tuple[float, ...]
+    """OKS sigmas, one a keypoint, relative to the square root of the object's area."""
+    limbs: tuple[tuple[int, int], ...] = ()
+    """Pairs of indices to join by a line when drawing."""
+    upper_body: tuple[int, ...] = ()
+    """Indices of the upper body, for the half-body augmentation; the rest is the lower body."""
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        if count == 0:
+            raise ValueError(f"skeleton {self.name!r} has no keypoints; give at least one name")
+        if len(set(self.keypoints)) != count:
+            twice = sorted({n for n in self.keypoints if self.keypoints.count(n) > 1})
+            raise ValueError(f"skeleton {self.name!r}: keypoint name(s) {twice} given more than once")
+        if len(self.sigmas) != count:
+            raise ValueError(
+                f"skeleton {self.name!r}: {len(self.sigmas)} sigmas for {count} keypoints; give one each"
+            )
+        if not all(sigma > 0 for sigma in self.sigmas):
+            raise ValueError(f"skeleton {self.name!r}: sigmas must be positive, got {self.sigmas}")
+        indices = [i for pair in (*self.flip_pairs, *self.limbs) for i in pair]
+        outside = sorted({i for i in (*indices, *self.upper_body) if not 0 <= i < count})
+        if outside:
+            raise ValueError(
+                f"skeleton {self.name!r}: index(es) {outside} outside 0..{count - 1}; indices are 0-based"
+            )
+        flipped = [i for pair in self.flip_pairs for i in pair]
+        if len(set(flipped)) != len(flipped):
+            raise ValueError(f"skeleton {self.name!r}: a keypoint is in two flip pairs")
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return len(self.keypoints)
+
+    @property
+    def flip_indices(self) -> list[int]:
+        """Permutation of the K channels under a mirror: channel i of the mirror is channel p[i]."""
+        permutation = list(range(self.num_keypoints))
+        for left, right in self.flip_pairs:
+            permutation[left], permutation[right] = right, left
+        return permutation
+
+    def index(self, *names: str) -> int | None:
+        """Index of the first of `names` that this skeleton has, None if it has none of them."""
+        for name in names:
+            if name in self.keypoints:
+                return self.keypoints.index(name)
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings, as written to a model's config.json."""
+        return asdict(self)
+
+
+def skeleton_from_dict(raw: Mapping[str, Any]) -> Skeleton:
+    """The inverse of `Skeleton.to_dict`, after a trip through JSON (lists for tuples)."""
+    return Skeleton(
+        name=raw["name"],
+        keypoints=tuple(raw["keypoints"]),
+        flip_pairs=tuple((int(a), int(b)) for a, b in raw["flip_pairs"]),
+        sigmas=tuple(float(s) for s in raw["sigmas"]),
+        limbs=tuple((int(a), int(b)) for a, b in raw.get("limbs", ())),
+        upper_body=tuple(int(i) for i in raw.get("upper_body", ())),
+    )
+
+
+def flip_pairs_from_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs such as (left_knee, right_knee) or (l_ankle, r_ankle), found by name."""
+    pairs = []
+    for i, name in enumerate(names):
+        mirrored = _LEFT_RIGHT.sub(lambda m: _MIRRORED[m.group(0).lower()], name.lower(), count=1)
+        for j, other in enumerate(names):
+            if mirrored != name.lower() and other.lower() == mirrored and i < j:
+                pairs.append((i, j))
+    return tuple(pairs)
+
+
+def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skeleton:
+    """A skeleton from a COCO `categories` entry, which has names and 1-based limbs but no sigmas.
+
+    A published skeleton with the same names is returned as published. Otherwise flip pairs come from
+    the names (left_x, right_x), sigmas from the entry's own `sigmas` or `DEFAULT_SIGMA`, and the
+    upper body is what is not a hip, knee, ankle or foot.
+
+    Raises `ValueError` where the entry has no `keypoints`.
+    """
+    names = tuple(category.get("keypoints") or ())
+    if not names:
+        raise ValueError(
+            f"category {category.get('name')!r} of {name} lists no 'keypoints'; add their names in the "
+            "order of the annotations"
+        )
+    for published in (COCO_17, LSP_14):
+        if names == published.keypoints:
+            return published
+    lower = re.compile(r"hip|knee|ankle|foot|heel|toe|paw|tail", re.IGNORECASE)
+    pairs = category.get("flip_pairs")
+    return Skeleton(
+        name=name,
+        keypoints=names,
+        flip_pairs=flip_pairs_from_names(names)
+        if pairs is None
+        else tuple((int(a), int(b)) for a, b in pairs),
+        sigmas=tuple(category.get("sigmas") or (DEFAULT_SIGMA,) * len(names)),
+        limbs=tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()),
+        upper_body=tuple(i for i, n in enumerate(names) if not lower.search(n)),
+    )
+
+
+COCO_17 = Skeleton(
+    name="coco",
+    keypoints=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062,
+        0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+    ),
+    limbs=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
+        (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+)  # fmt: skip
+"""COCO 2017 person keypoints (cocodataset.org, keypoint evaluation)."""
+
+LSP_14 = Skeleton(
+    name="lsp",
+    keypoints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+        "neck", "head_top",
+    ),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)),
+    # LSP publishes no sigmas: COCO's for the same joints, CrowdPose's for neck and head top.
+    sigmas=(
+        0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.062, 0.072, 0.079, 0.079, 0.072, 0.062,
+        0.079, 0.079,
+    ),
+    limbs=(
+        (0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (7, 8), (9, 10), (10, 11), (8, 12), (9, 12),
+        (12, 13), (2, 8), (3, 9),
+    ),
+    upper_body=(6, 7, 8, 9, 10, 11, 12, 13),
+)  # fmt: skip
+"""Leeds Sports Pose, plain and extended (Johnson and Everingham, CVPR 2011)."""

@@ -1,0 +1,1 @@
+"""Video: frames with exact identity, person boxes, identities across frames."""
