@@ -208,7 +208,7 @@ def _parse(text: str, position: int) -> tuple[Event, int, str]:
     claimed, previous = int(raw.pop("position")), str(raw.pop("previous"))
     raw.pop("nonce")
     return (
-        Event(**raw, position=position, effective=claimed == position, sha256=_hash(text)),
+        Event(**raw, position=position, effective=True, sha256=_hash(text)),
         claimed,
         previous,
     )
@@ -246,9 +246,10 @@ def _create_log(client: "MlflowClient", name: str) -> None:
 def _conflict(history: History, expected: Head) -> Conflict:
     winner = next((e for e in history.effective if e.position > expected.position), None)
     if winner is None:
+        damage = "; ".join(history.problems) or f"it ended with entry {expected.position}"
         return Conflict(
-            f"the audit log is not what it was (it ended with entry {expected.position}); nothing was "
-            "changed; look at the history and try again"
+            f"the audit log is not what it was ({damage}); nothing was changed; look at the history "
+            "and try again"
         )
     return Conflict(
         f"{winner.who} decided first: {winner.action} of version {winner.version} at {winner.when} "

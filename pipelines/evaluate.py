@@ -19,10 +19,10 @@ from pipelines import entry, experiments, params, scoring
 from vitpose.data.pixels import read_rgb
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.coco import KeypointEvaluator
-from vitpose.evaluation.slices import ap_by_slice
+from vitpose.evaluation.slices import ap_by_slice, members
 from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model, read_config, weights_digest
-from vitpose.visualization import contact_sheet, draw_comparison
+from vitpose.visualization import beside, contact_sheet, draw_annotations, draw_poses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
         "PCK": accuracy.mean,
         "per_joint": accuracy.per_joint,
         "slices": ap_by_slice(evaluator),
+        "slice_instances": {k: len(v) for k, v in members(evaluator.truth).items()},
         "instances": len(pairs.annotation_ids),
         "images": len(evaluator.truth.images),
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -97,18 +98,23 @@ def gallery(evaluator: KeypointEvaluator, images: Path, count: int) -> np.ndarra
     for index in chosen:
         person = persons[pairs.annotation_ids[index]]
         image = read_rgb(images / evaluator.truth.images[person.image_id].file_name)
-        cells.append(
-            draw_comparison(
-                image,
-                keypoints=pairs.keypoints_image[index],
-                scores=pairs.scores[index],
-                truth=pairs.truth_image[index],
-                visibility=pairs.visibility[index],
-                bbox_xywh=pairs.bboxes_xywh[index],
-                skeleton=evaluator.skeleton,
-            )
+        box = pairs.bboxes_xywh[index][None]
+        truth = draw_annotations(
+            image,
+            pairs.truth_image[index][None],
+            pairs.visibility[index][None],
+            evaluator.skeleton,
+            box,
         )
-    return contact_sheet(cells, columns=4, cell_wh=(360, 240))
+        found = draw_poses(
+            image,
+            pairs.keypoints_image[index][None],
+            pairs.scores[index][None],
+            evaluator.skeleton,
+            bboxes_xywh=box,
+        )
+        cells.append(beside(truth, found))
+    return contact_sheet(cells, columns=3, cell_wh=(480, 180))
 
 
 def main() -> None:
@@ -120,9 +126,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
     given = parser.parse_args()
-    config = params.from_mapping(
-        EvaluateConfig, params.section(params.PARAMS, "evaluate"), "evaluate"
-    )
+    config = params.from_mapping(EvaluateConfig, params.section(params.PARAMS, "evaluate"), "evaluate")
     result = {
         "model": given.name,
         **evaluate(given.model, config, data=given.data, plots=given.plots),

@@ -101,9 +101,7 @@ def main() -> None:
     finetune(
         given.size,
         params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
-        params.from_mapping(
-            Recipe, params.merged(params.PARAMS, "finetune.common", section), section
-        ),
+        params.from_mapping(Recipe, params.merged(params.PARAMS, "finetune.common", section), section),
         data=given.data,
         init=given.init,
         out=given.out,

@@ -25,6 +25,8 @@ class GateConfig:
     """A candidate must exceed the champion's AP by at least this much."""
     max_slice_drop: float = 0.05
     """No slice (crowded images, small people, ...) may lose more AP than this."""
+    min_slice_instances: int = 30
+    """Slices with fewer people (`slice_instances` of the metrics) are shown and do not decide."""
     max_slowdown: float = 4.0
     """The champion's images/s over the candidate's may not exceed this; 1 demands equal speed."""
     max_export_difference: float = 1e-5
@@ -80,11 +82,19 @@ def decide(candidate: MetricSet, champion: MetricSet | None, config: GateConfig)
         name: {key: value for key, value in rule.items() if key != "failure"}
         for name, rule in rules.items()
     }
-    failures = [rule["failure"] for rule in rules.values() if not rule["passed"]]
+    failures = [
+        rule["failure"]
+        for name, rule in rules.items()
+        if not rule["passed"] and not name.startswith("slice ")
+    ]
+    failures += _failed_slices(rules, config)
     if failures:
         return Decision(promoted=False, reason="; ".join(failures), figures=figures)
     if champion is None:
-        reason = f"first model: AP {_show(candidate['AP'])} is at least the minimum {config.minimum_AP:g}"
+        reason = (
+            f"no champion before; AP {_show(candidate['AP'])} is at least the minimum "
+            f"{config.minimum_AP:g}"
+        )
     else:
         reason = (
             f"AP {_show(candidate['AP'])} against {_show(champion['AP'])} of the champion "
@@ -118,10 +128,13 @@ def _incomparable(candidate: MetricSet, champion: MetricSet) -> Decision | None:
             "champion on this data, or register under another name",
         )
     if candidate.get("protocol") != champion.get("protocol"):
+        ours, theirs = candidate.get("protocol") or {}, champion.get("protocol") or {}
+        keys = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
+        differences = ", ".join(f"{k} {ours.get(k)} against {theirs.get(k)}" for k in keys)
         return refuse(
             "protocol",
-            "measured by another protocol than the champion: the figures cannot be compared; "
-            "evaluate both with the same settings",
+            f"measured by another protocol than the champion ({differences}): the figures cannot be "
+            "compared; evaluate both with the same settings",
         )
     digest = candidate.get("weights_digest")
     if digest is not None and digest == champion.get("weights_digest"):
@@ -173,15 +186,28 @@ def _higher_AP(candidate: MetricSet, champion: MetricSet, config: GateConfig) ->
 def _slices(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, dict[str, Any]]:
     """One rule for each slice that the champion has a figure for (COCO gives -1 to an empty one)."""
     rules = {}
+    counts = candidate.get("slice_instances") or {}
     for name, before in sorted((champion.get("slices") or {}).items()):
         if not _measured(before):
             continue
         after = (candidate.get("slices") or {}).get(name)
-        passed = _measured(after) and round(before - after, 9) <= config.max_slice_drop
+        few = counts.get(name, config.min_slice_instances) < config.min_slice_instances
+        passed = few or (_measured(after) and round(before - after, 9) <= config.max_slice_drop)
         failure = f"slice {name}: AP {_show(after)} against {_show(before)} of the champion"
-        failure += f" (at most -{config.max_slice_drop:g})"
+        failure += f" (limit -{config.max_slice_drop:g})"
         rules[f"slice {name}"] = _rule(after, before, config.max_slice_drop, passed, failure)
     return rules
+
+
+def _failed_slices(rules: dict[str, dict[str, Any]], config: GateConfig) -> list[str]:
+    """One clause for all of them: the worst by name, the others by number."""
+    failed = [rule for name, rule in rules.items() if name.startswith("slice ") and not rule["passed"]]
+    if len(failed) <= 1:
+        return [rule["failure"] for rule in failed]
+    worst = max(failed, key=lambda rule: rule["champion"] - (rule["candidate"] or 0))
+    return [
+        f"{len(failed)} slices lost more than {config.max_slice_drop:g}, most of all {worst['failure']}"
+    ]
 
 
 def _speed(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, Any]:

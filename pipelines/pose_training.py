@@ -47,6 +47,8 @@ class Recipe:
     batch_size: int
     """Of all workers together."""
     lr: float = 5e-4
+    eps: float = 1e-8
+    """See `OptimConfig`."""
     weight_decay: float = 0.1
     layer_decay: float | None = None
     """null: the size's published value."""
@@ -70,6 +72,7 @@ class Recipe:
         decay = find_size(size).layer_decay if self.layer_decay is None else self.layer_decay
         return OptimConfig(
             lr=self.lr,
+            eps=self.eps,
             weight_decay=self.weight_decay,
             layer_decay=decay,
             warmup_steps=self.warmup_steps,
@@ -179,4 +182,3 @@ def as_params(**sections: Any) -> dict[str, Any]:
         else value
         for name, value in sections.items()
     }
-

@@ -147,9 +147,7 @@ def _draw_people(people: People, out: Path, cpus: int) -> tuple[tuple[Source, ..
         ("val", people.val_images, 2 * people.seed + 1),  # never the seed of a training set
     ):
         print(f"prepare  drawing {count} images of people ({name})")
-        write_people_dataset(
-            out / name, count=count, seed=seed, config=people.config, workers=cpus
-        )
+        write_people_dataset(out / name, count=count, seed=seed, config=people.config, workers=cpus)
         sources.append(
             Source(
                 name=f"people-{name}",
@@ -170,9 +168,7 @@ def _read(source: Source) -> PersonSet:
     return read_coco(annotations, images, source.name)
 
 
-def _write_val(
-    source: Source, val: PersonSet, path: Path, rejected: list[Rejected], workers: int
-) -> str:
+def _write_val(source: Source, val: PersonSet, path: Path, rejected: list[Rejected], workers: int) -> str:
     """The held-out ground truth without what cannot be used, and a digest of it and its images.
 
     Crowd regions and people without keypoints stay: the protocol needs them. An image that does not

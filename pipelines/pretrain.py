@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import ray.train
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,13 @@ from torch import Tensor, nn
 from pipelines import entry, params, pose_training, ray_train
 from pipelines.pose_training import ModelConfig
 from vitpose.data.loading import image_loader
+from vitpose.data.pixels import from_model_input, to_model_input
 from vitpose.data.prepared import load_prepared
 from vitpose.data.shards import CropShards
+from vitpose.data.unlabelled import plain_view
 from vitpose.models.attention import use_fused_attention
 from vitpose.models.mae import MAEConfig, MaskedAutoencoder
+from vitpose.models.reconstruction import reconstruct
 from vitpose.models.weights import save_mae
 from vitpose.training.engine import Precision, autocast_dtype
 from vitpose.training.optim import OptimConfig
@@ -88,9 +92,7 @@ def worker(settings: dict[str, Any]) -> None:
     ray_train.fit_and_report(job, model, loss, loader, batch_size=config.batch_size)
 
 
-def pretrain(
-    size: str, model: ModelConfig, config: PretrainConfig, *, data: Path, out: Path
-) -> None:
+def pretrain(size: str, model: ModelConfig, config: PretrainConfig, *, data: Path, out: Path) -> None:
     """Pretrain a backbone of `size` on `data` and write it to `out`."""
     prepared = load_prepared(data)
     architecture = MAEConfig(
@@ -117,8 +119,7 @@ def pretrain(
         }
         save_mae(mae, out, provenance=provenance)
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
-        picture = reconstructions(mae, crops, config.seed)
-        cv2.imwrite(str(out / "reconstructions.jpg"), picture[..., ::-1])
+        cv2.imwrite(str(out / "reconstructions.jpg"), reconstructions(mae, crops)[..., ::-1])
 
     ray_train.run(
         worker,
@@ -132,6 +133,16 @@ def pretrain(
         data_digest=prepared.digest,
         state_to_model=write,
     )
+
+
+def reconstructions(mae: MaskedAutoencoder, crops: CropShards, count: int = 8) -> np.ndarray:
+    """One picture, RGB: a column for each of `count` people, shown, restored and original."""
+    height, width = mae.config.image_hw
+    step = max(1, len(crops) // count)
+    views = [plain_view(crops[index], (width, height)) for index in range(0, len(crops), step)]
+    images = torch.from_numpy(to_model_input(views[:count]))
+    rows = [from_model_input(t.numpy()) for t in (*reconstruct(mae, images, seed=0), images)]
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
 
 
 def main() -> None:

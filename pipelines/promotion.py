@@ -65,7 +65,7 @@ def consider(
             "person can promote it again",
         )
     else:
-        standard = holder.metrics if holder else None
+        standard: Mapping[str, Any] | None = holder.metrics if holder else None
         if holder and remeasure and not comparable(candidate.metrics, holder.metrics):
             standard = remeasure(holder)
         decision = decide(candidate.metrics, standard, config)

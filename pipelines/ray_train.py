@@ -10,6 +10,7 @@ VITPOSE_STORAGE (a folder that every node sees, default ./runs), VITPOSE_WORKERS
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -92,15 +93,15 @@ def connect() -> None:
     """Join the cluster at RAY_ADDRESS, or start a small one in this process. Idempotent."""
     if ray.is_initialized():
         return
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        # The frames and crops never enter the object store, so it may be small.
-        ray.init(
-            **quiet, num_cpus=max(2, os.cpu_count() or 2), object_store_memory=256 * 2**20,
-            include_dashboard=False,
-        )  # fmt: skip
+    local = not os.environ.get("RAY_ADDRESS")
+    ray.init(
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False if local else None,
+        num_cpus=max(2, os.cpu_count() or 2) if local else None,
+        # Batches never enter the object store, so it may be small (the least Ray accepts is 75 MB).
+        object_store_memory=256 * 2**20 if local else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,7 @@ def run(
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=workers(), use_gpu=torch.cuda.is_available()
                 ),
-                run_config=ray.train.RunConfig(
+                run_config=ray.train.RunConfig(  # type: ignore[call-arg]
                     name=run_name,
                     storage_path=str(storage_root()),
                     failure_config=ray.train.FailureConfig(max_failures=3),

@@ -21,7 +21,7 @@ import torch
 from pipelines import audit, entry, experiments, params, promotion, registry, scoring
 from pipelines.gate import Decision, GateConfig
 from pipelines.registry import Version
-from vitpose.data.prepared import Prepared
+from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.slices import ap_by_slice
 from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model
@@ -122,7 +122,7 @@ def measure(holder: Version, like: Mapping[str, Any], data: Path) -> dict[str, A
     Raises `ValueError` where the model has another skeleton than the data.
     """
     protocol = like["protocol"]
-    prepared = Prepared.load(data)
+    digest = load_prepared(data).digest
     predictor = PosePredictor(
         load_model(registry.resolve_model(holder.uri).folder),
         flip_test=protocol["flip_test"],
@@ -130,14 +130,14 @@ def measure(holder: Version, like: Mapping[str, Any], data: Path) -> dict[str, A
         dtype=torch.bfloat16 if protocol["precision"] == "bfloat16" else None,
     )
     started = time.perf_counter()
-    evaluator = scoring.predicted(predictor, prepared)
+    evaluator = scoring.predicted(predictor, data)
     seconds = time.perf_counter() - started
     return {
         **holder.metrics,
         **evaluator.evaluate(),
         "slices": ap_by_slice(evaluator),
         "images_per_second": len(evaluator.pairs().annotation_ids) / seconds,
-        "data_digest": prepared.digest,
+        "data_digest": digest,
         "protocol": {**protocol, **evaluator.protocol},
     }
 

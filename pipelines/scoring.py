@@ -22,9 +22,7 @@ def quick_score(model: torch.nn.Module, data: Path) -> dict[str, float]:
     return {"AP": evaluator.evaluate()["AP"], "PCK": torso_pck(evaluator).mean}
 
 
-def predicted(
-    predictor: PosePredictor, data: Path, detections: Path | None = None
-) -> KeypointEvaluator:
+def predicted(predictor: PosePredictor, data: Path, detections: Path | None = None) -> KeypointEvaluator:
     """An evaluator that holds the predictions for all held-out people."""
     annotations = data / "val.json"
     evaluator = KeypointEvaluator(annotations, load_prepared(data).skeleton)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitpose.data.pixels import decode_rgb, to_model_input
 from vitpose.evaluation.boxes import annotated_boxes, checked_boxes, detected_boxes
-from vitpose.evaluation.ground_truth import TruthImage, read_ground_truth
+from vitpose.evaluation.ground_truth import TruthImage, check_skeleton, read_ground_truth
 from vitpose.evaluation.results import PersonPrediction
 from vitpose.geometry import PADDING, crop_matrix, heatmap_to_image, padded_region, warp_image
 from vitpose.heatmap import BLUR_KERNEL, decode, flip_back
@@ -229,10 +229,8 @@ def predict_annotations(
         ValueError: see `read_ground_truth`, `detected_boxes`; an image that does not decode, is of
             another size than annotated or lies outside `images`.
     """
-    truth = read_ground_truth(annotations)
-    theirs, ours = truth.skeleton.num_keypoints, predictor.skeleton.num_keypoints
-    if theirs != ours:
-        raise ValueError(f"{annotations} has {theirs} keypoints a person, the model has {ours}")
+    truth = read_ground_truth(annotations, area_of_bbox=1.0)  # a file without areas will do here
+    check_skeleton(truth, predictor.skeleton)
     requests = annotated_boxes(truth) if detections is None else detected_boxes(truth, detections)
     pictures = ((_read_image(images, r.image), r.bboxes_xywh) for r in requests)
     predictions: list[PersonPrediction] = []

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from vitpose.labels import FORMAT
 from vitpose.video.boxes import boxes_digest
-from vitpose.video.detectors import FORMS, detector_file
-from vitpose.video.frames import VIDEO_SUFFIXES, Segment, VideoInfo, file_digest, probe, segments
+from vitpose.video.detectors import FORMS, detector_file, make_detector
+from vitpose.video.frames import VIDEO_SUFFIXES, VideoInfo, file_digest, probe, segments
+from vitpose.video.packets import Segment
 
 GROUND_TRUTH = "ground_truth"
 """As `LabelConfig.boxes`: the boxes of the archive's own ground_truth.json (the built-in people)."""
@@ -124,19 +125,19 @@ def settings_of(config: LabelConfig, model: ModelRef, archive: Path) -> dict[str
 
     Paths of this machine stay out, so that an archive that is moved is not labelled anew.
     """
-    settings: dict[str, Any] = {"format": FORMAT, "model": asdict(model), **asdict(config)}
+    label: dict[str, Any] = asdict(config)
     if config.detector is not None:
         file = detector_file(config.detector)
         if file is not None:
             if not file.is_file():
                 raise FileNotFoundError(f"detector {config.detector!r}: no file at {file}")
-            settings["detector"] = config.detector.replace(str(file), file.name)
-            settings["detector_digest"] = file_digest(file)
+            label["detector"] = config.detector.replace(str(file), file.name)
+            label["detector_digest"] = file_digest(file)
     else:
         source = boxes_source(config, archive)
-        settings["boxes"] = config.boxes if config.boxes == GROUND_TRUTH else source.name
-        settings["boxes_digest"] = boxes_digest(source)
-    return settings
+        label["boxes"] = config.boxes if config.boxes == GROUND_TRUTH else source.name
+        label["boxes_digest"] = boxes_digest(source)
+    return {"model": asdict(model), "label": label}
 
 
 def boxes_source(config: LabelConfig, archive: Path) -> Path:
@@ -150,6 +151,15 @@ def boxes_source(config: LabelConfig, archive: Path) -> Path:
             )
         return source
     return Path(str(config.boxes))
+
+
+def check_request(config: LabelConfig, archive: Path) -> None:
+    """Raise what can be known to be wrong before anything heavy is loaded."""
+    list_videos(archive)
+    if config.detector is None:
+        boxes_digest(boxes_source(config, archive))
+    elif not config.detector.startswith("torchvision:"):  # which would load torch
+        make_detector(config.detector)
 
 
 def list_videos(archive: Path) -> list[str]:
@@ -173,17 +183,15 @@ def video_path(archive: Path, video: str) -> Path:
     return archive if archive.is_file() else archive / video
 
 
-def plan_video(
-    archive: Path, video: str, settings: Mapping[str, Any]
-) -> VideoPlan | Quarantined:
+def plan_video(archive: Path, video: str, settings: Mapping[str, Any]) -> VideoPlan | Quarantined:
     """The units of one video, or why it cannot be read."""
     path = video_path(archive, video)
     try:
         info = probe(path)
-        parts = segments(path, info, settings["segment_frames"])
+        parts = segments(path, info, settings["label"]["segment_frames"])
     except (ValueError, OSError) as error:
         return Quarantined(video=video, reason=without_path(error, path))
-    identity = {"settings": dict(settings), "video": video, "digest": info.digest}
+    identity = {"format": FORMAT, "settings": dict(settings), "video": video, "digest": info.digest}
     key = short_hash(identity)
     units = tuple(
         Unit(

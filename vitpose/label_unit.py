@@ -7,18 +7,22 @@ functions, which know nothing of what spreads them over machines.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
+import torch
 
 from vitpose.inference import PosePredictor, Poses
-from vitpose.label_plan import Unit, without_path
-from vitpose.labels import NO_PERSON, PERSON, UNDECODABLE, UNITS, rows_digest, schema, write_rows
-from vitpose.video.detectors import NO_BOXES, Boxes, Detector
+from vitpose.label_plan import LabelConfig, Unit, boxes_source, video_path, without_path
+from vitpose.labels import NO_PERSON, PERSON, SCHEMA, UNDECODABLE, UNITS, rows_digest, write_rows
+from vitpose.models.weights import load_model
+from vitpose.video.boxes import FrameBoxes, read_boxes
+from vitpose.video.detectors import NO_BOXES, Boxes, Detector, make_detector
 from vitpose.video.frames import Frame, read_segment
 
 ATTEMPTS = 3
@@ -32,46 +36,93 @@ def unit_file(out: Path, unit: Unit) -> Path:
     return out / UNITS / f"{unit.name}.parquet"
 
 
-def run_unit(
-    unit: Unit,
-    video: Path,
-    out: Path,
-    boxes_of: BoxesOf,
-    predictor: PosePredictor,
-    lineage: dict[str, Any],
-) -> dict[str, Any]:
-    """Label a segment unless its file is there; never raises for what is wrong with one video.
+@dataclass(kw_only=True)
+class UnitWorker:
+    """Does units: everything they share. Small until `load`, so that it can be sent to a process."""
 
-    Returns:
-        unit, video, frames, persons, seconds by stage, and `error`: "" or why there is no file.
-    """
-    status: dict[str, Any] = {"unit": unit.name, "video": unit.video, "error": ""}
-    status.update(frames=unit.segment.stop - unit.segment.start, persons=0, done_before=False)
-    status.update(decode_s=0.0, detect_s=0.0, total_s=0.0)
-    target = unit_file(out, unit)
-    if target.is_file():
-        return {**status, "done_before": True}
-    started = time.perf_counter()
-    try:
-        if not _may_try(target):
-            raise RuntimeError(f"its process died {ATTEMPTS} times on it")
-        clock = _Clock()
-        frames = clock.timed("decode", read_segment(video, unit.segment))
-        posed = pose_frames(frames, clock.timing("detect", boxes_of), predictor)
-        table = rows_of(unit.video, posed, predictor.skeleton.num_keypoints)
-        write_rows(target, table, {**lineage, "unit": unit.name, "digest": rows_digest(table)})
-        status["persons"] = len(table) - table["instance"].null_count
-        status.update(decode_s=clock.seconds["decode"], detect_s=clock.seconds["detect"])
-    except Exception as error:  # whatever one unit meets must not end the job: it is reported
-        status["error"] = without_path(error, video) or type(error).__name__
-    _attempts_file(target).unlink(missing_ok=True)
-    status["total_s"] = time.perf_counter() - started
-    return status
+    archive: Path
+    out: Path
+    model_folder: Path
+    config: LabelConfig
+    lineage: Mapping[str, Any]
+    """Of every row: model, settings, code commit; the worker adds video and skeleton."""
+    threads: int = 1
+    """Of torch and OpenCV. The sums of a result depend on it in the last digit."""
+    _predictor: PosePredictor | None = field(default=None, repr=False)
+    _detector: Detector | None = field(default=None, repr=False)
+    _boxes: dict[str, FrameBoxes] = field(default_factory=dict, repr=False)
+
+    def load(self) -> None:
+        """Load model and detector, onto a GPU where there is one."""
+        torch.set_num_threads(self.threads)
+        cv2.setNumThreads(self.threads)
+        self._predictor = PosePredictor(
+            load_model(self.model_folder),
+            flip_test=self.config.flip_test,
+            batch_size=self.config.batch_size,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            fixed_shape=True,  # a row must not depend on what its crop shared a batch with
+        )
+        if self.config.detector is not None:
+            self._detector = make_detector(self.config.detector)
+
+    def __call__(self, unit: Unit) -> dict[str, Any]:
+        """Label a segment unless its file is there; what is wrong with it is returned, not raised.
+
+        Returns:
+            unit, video, frames, persons, seconds by stage, and `error`: "" or why there is no file.
+        """
+        if self._predictor is None:
+            raise ValueError("the worker has no model yet; call load() first")
+        status: dict[str, Any] = {"unit": unit.name, "video": unit.video, "error": "", "persons": 0}
+        status["frames"] = unit.segment.stop - unit.segment.start
+        target, clock = unit_file(self.out, unit), _Clock()
+        started = time.perf_counter()
+        try:
+            if not target.is_file():
+                if not _may_try(target):
+                    raise RuntimeError(f"its process died {ATTEMPTS} times on it")
+                status["persons"] = self._label(unit, target, self._predictor, clock)
+        except Exception as error:  # whatever one unit meets must not end the job: it is reported
+            said = without_path(error, video_path(self.archive, unit.video))
+            status["error"] = said or type(error).__name__
+        _attempts_file(target).unlink(missing_ok=True)
+        spent = time.perf_counter() - started - sum(clock.seconds.values())
+        return {**status, **{f"{k}_s": v for k, v in clock.seconds.items()}, "pose_s": spent}
+
+    def _label(self, unit: Unit, target: Path, predictor: PosePredictor, clock: "_Clock") -> int:
+        path = video_path(self.archive, unit.video)
+        frames = clock.timed("decode", read_segment(path, unit.segment))
+        boxes_of = clock.timing("detect", self._boxes_of(unit))
+        posed = pose_frames(frames, boxes_of, predictor)
+        table = rows_of(unit.video, posed)
+        lineage = {
+            **self.lineage,
+            "video": unit.video,
+            "skeleton": predictor.skeleton.to_dict(),
+            "protocol": predictor.protocol,
+            "unit": unit.name,
+            "digest": rows_digest(table),
+        }
+        write_rows(target, table, lineage)
+        return len(table) - table["instance"].null_count
+
+    def _boxes_of(self, unit: Unit) -> BoxesOf:
+        if self._detector is not None:
+            config = self.config
+            return detect_boxes(
+                self._detector,
+                every=config.detect_every,
+                threshold=config.box_threshold,
+                start=unit.segment.start,
+            )
+        if unit.video not in self._boxes:
+            self._boxes = {unit.video: read_boxes(boxes_source(self.config, self.archive), unit.video)}
+        boxes, threshold = self._boxes[unit.video], self.config.box_threshold
+        return lambda frame: boxes(frame.index).above(threshold)
 
 
-def detect_boxes(
-    detector: Detector, *, every: int, threshold: float, start: int
-) -> BoxesOf:
+def detect_boxes(detector: Detector, *, every: int, threshold: float, start: int) -> BoxesOf:
     """Boxes by a detector in every `every`-th frame from `start`; the frames between keep the last.
 
     The answer for a frame depends on the frames asked before, so ask in order.
@@ -120,9 +171,9 @@ def pose_frames(
         yield frame, boxes, nobody
 
 
-def rows_of(video: str, posed: Iterable[tuple[Frame, Boxes, Poses]], joints: int) -> pa.Table:
+def rows_of(video: str, posed: Iterable[tuple[Frame, Boxes, Poses]]) -> pa.Table:
     """The rows of a segment, without identities."""
-    columns: dict[str, list[Any]] = {field.name: [] for field in schema(joints)}
+    columns: dict[str, list[Any]] = {column.name: [] for column in SCHEMA}
     for frame, boxes, poses in posed:
         count = len(boxes.scores)
         rows = max(count, 1)
@@ -142,7 +193,7 @@ def rows_of(video: str, posed: Iterable[tuple[Frame, Boxes, Poses]], joints: int
         columns["bbox_score"] += boxes.scores.tolist()
         columns["keypoints"] += list(poses.keypoints.astype(np.float32).reshape(count, -1))
         columns["scores"] += list(poses.scores)
-    return pa.Table.from_pydict(columns, schema=schema(joints))
+    return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
 class _Clock:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 FORMAT = "vitpose-labels/1"
@@ -28,27 +29,26 @@ PLAN, MANIFEST, VIDEOS, UNITS = "plan.json", "manifest.json", "videos", "units"
 PERSON, NO_PERSON, UNDECODABLE = "person", "no_person", "undecodable"
 """Values of `status`."""
 LINEAGE = b"vitpose"
-"""Key of the schema metadata: JSON with video, model, weights digest, code commit, boxes, settings."""
+"""Key of the schema metadata: JSON with model, label (settings), video, skeleton, code_commit."""
 
 
-def schema(num_keypoints: int) -> pa.Schema:
-    """Columns of the label dataset for K keypoints."""
-    single = pa.float32()
-    return pa.schema(
-        [
-            pa.field("video", pa.string(), nullable=False),  # path inside the archive, with /
-            pa.field("frame_index", pa.int32(), nullable=False),  # display order, from 0
-            pa.field("pts", pa.int64()),  # in units of the stream's time base
-            pa.field("time_s", pa.float64()),
-            pa.field("status", pa.string(), nullable=False),
-            pa.field("instance", pa.int16()),  # 0.. within a frame; null where there is no person
-            pa.field("track_id", pa.int32()),  # 0.. within a video
-            pa.field("bbox_xywh", pa.list_(single, 4)),
-            pa.field("bbox_score", single),
-            pa.field("keypoints", pa.list_(single, 2 * num_keypoints)),  # x0, y0, x1, y1, ...
-            pa.field("scores", pa.list_(single, num_keypoints)),
-        ]
-    )
+SCHEMA = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),  # path inside the archive, with /
+        pa.field("frame_index", pa.int32(), nullable=False),  # display order, from 0
+        pa.field("pts", pa.int64()),  # in units of the stream's time base
+        pa.field("time_s", pa.float64()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("instance", pa.int16()),  # 0.. within a frame; null where there is no person
+        pa.field("track_id", pa.int32()),  # 0.. within a video
+        pa.field("bbox_xywh", pa.list_(pa.float32())),  # 4
+        pa.field("bbox_score", pa.float32()),
+        pa.field("keypoints", pa.list_(pa.float32())),  # 2 K: x0, y0, x1, y1, ...
+        pa.field("scores", pa.list_(pa.float32())),  # K
+    ]
+)
+"""Columns of a label file. Lists of fixed size would say more, but pyarrow (25) cannot read them back
+from Parquet where rows are null."""
 
 
 def read_labels(labels: Path, video: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -143,18 +143,21 @@ def rows_digest(table: pa.Table) -> str:
         if name == "track_id":
             continue
         column = table.column(name).combine_chunks()
-        digest.update(f"{name}:{column.type}:{len(column)}".encode())
+        kind = "list" if pa.types.is_list(column.type) else column.type  # its items' name varies
+        digest.update(f"{name}:{kind}:{len(column)}".encode())
         digest.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).tobytes())
         valid = column.drop_null()
         if pa.types.is_string(column.type):
             digest.update(json.dumps(valid.to_pylist()).encode())
         else:
-            flat = valid.flatten() if pa.types.is_fixed_size_list(column.type) else valid
-            digest.update(flat.to_numpy(zero_copy_only=False).tobytes())
+            if pa.types.is_list(column.type):
+                digest.update(pc.list_value_length(valid).to_numpy().tobytes())
+                valid = valid.flatten()
+            digest.update(valid.to_numpy(zero_copy_only=False).tobytes())
     return digest.hexdigest()
 
 
 def array_of(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """A fixed-size list column without nulls as (rows, width)."""
-    combined = column.combine_chunks()
-    return np.asarray(combined.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), width)
+    """A list column without nulls as (rows, width)."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat).reshape(len(column), width)

@@ -135,13 +135,12 @@ def _draw(
     for n, points in enumerate(keypoints):
         thickness = _thickness(points[marks[n] != _HIDDEN], None if bboxes is None else bboxes[n])
         if bboxes is not None and np.isfinite(bboxes[n]).all():
-            corners = bboxes[n, :2], bboxes[n, :2] + bboxes[n, 2:]
-            line_width = max(1, thickness // 2)
-            cv2.rectangle(canvas, *map(_fixed, corners), BOX, line_width, cv2.LINE_AA, _SHIFT)
+            low, high = _fixed(bboxes[n, :2]), _fixed(bboxes[n, :2] + bboxes[n, 2:])
+            cv2.rectangle(canvas, low, high, BOX, 1 + (thickness > 4), cv2.LINE_AA, _SHIFT)
         limbs = [(a, b) for a, b in skeleton.limbs if joined[n, a] and joined[n, b]]
         for color, extra in ((OUTLINE, 2), (None, 0)):
             for a, b in limbs:
-                paint = color or (colors[a] if colors[a] == colors[b] else MIDDLE)
+                paint = color or _limb_color(colors[a], colors[b])
                 ends = _fixed(points[a]), _fixed(points[b])
                 cv2.line(canvas, *ends, paint, thickness + extra, cv2.LINE_AA, _SHIFT)
         for k in np.flatnonzero(marks[n]):
@@ -174,6 +173,13 @@ def _colors(skeleton: Skeleton) -> list[tuple[int, int, int]]:
         LEFT if left.search(name) else RIGHT if right.search(name) else MIDDLE
         for name in skeleton.keypoints
     ]
+
+
+def _limb_color(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:
+    """That of its side; a limb from side to side is of the middle."""
+    if MIDDLE in (a, b):
+        return b if a == MIDDLE else a
+    return a if a == b else MIDDLE
 
 
 def _thickness(points: NDArray[np.float64], bbox_xywh: NDArray[np.float64] | None) -> int:

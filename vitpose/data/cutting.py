@@ -1,4 +1,4 @@
-"""Cuts one person out of an image, with room for every augmentation, and shrinks it by area averaging.
+"""Cuts people out of an image, with room for every augmentation, and shrinks it by area averaging.
 
 A stored crop is an upright piece of the image: whole pixels, cut where the image ends, so that what an
 augmentation sees black is black in the original recipe too. It is shrunk, never enlarged, until the
@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.data.pixels import decode_rgb, encode_jpeg
+from vitpose.data.rows import PersonRow, Rejected
+from vitpose.data.shard_format import Record
 from vitpose.geometry import padded_region
 
 MAX_SCALE = 1.5
@@ -82,3 +85,51 @@ def plan_cut(
     shrink = min(1.0, oversample * crop_wh[0] / extent[0])
     stored = (max(1, round((x1 - x0) * shrink)), max(1, round((y1 - y0) * shrink)))
     return Cut(x0=x0, y0=y0, x1=x1, y1=y1, stored_wh=stored)
+
+
+def cut_people(
+    people: list[PersonRow], crop_wh: tuple[int, int], quality: int, oversample: float
+) -> list[Record | Rejected]:
+    """All people of one image, as rows of a shard; it is read once.
+
+    A picture that does not decode, or is not of the stated size, makes each of them a `Rejected`.
+    """
+    first = people[0]
+    try:
+        image = decode_rgb(first.image_path.read_bytes())
+        height, width = image.shape[:2]
+        if (width, height) != first.image_wh:
+            stated = "{}x{}".format(*first.image_wh)
+            raise ValueError(f"the image is {width}x{height}, its annotations say {stated}")
+    except (OSError, ValueError) as error:
+        reason = f"image unreadable: {error.strerror}" if isinstance(error, OSError) else str(error)
+        return [
+            Rejected(
+                dataset=row.dataset,
+                image=row.image_path.name,
+                annotation_id=row.annotation_id,
+                reason=reason,
+            )
+            for row in people
+        ]
+    records: list[Record | Rejected] = []
+    for row in people:
+        cut = plan_cut(row.bbox_xywh, row.image_wh, crop_wh, oversample)
+        crop = encode_jpeg(cut.apply(image), quality)
+        records.append(
+            {
+                "dataset": row.dataset,
+                "image_id": row.image_id,
+                "annotation_id": row.annotation_id,
+                "source": row.image_path.name,
+                "crop": crop,
+                "crop_bytes": len(crop),
+                "keypoints": cut.points_to_crop(row.keypoints_image).reshape(-1),
+                "visibility": row.visibility,
+                "bbox_xywh": cut.bbox_to_crop(row.bbox_xywh),
+                "area": row.area,
+                "origin_xy": np.array([cut.x0, cut.y0], np.float64),
+                "scale_xy": cut.scale_xy,
+            }
+        )
+    return records

@@ -65,10 +65,12 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     divided.
 
     Raises:
-        ValueError: fewer samples than one global batch, or a rank outside the world.
+        ValueError: fewer samples than one global batch, a rank outside the world, a negative seed.
     """
 
     def __init__(self, seed: int, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1):
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; expected 0 or more")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}; expected 0 to {world_size - 1} (world_size - 1)")
         if batch_size < 1 or length < batch_size * world_size:

@@ -25,7 +25,9 @@ from pycocotools import mask as coco_mask
 
 from vitpose.data import people_scene as scene
 from vitpose.data.people_background import develop
-from vitpose.data.people_figure import pose_figure
+from vitpose.data.people_camera import Camera, sample_camera
+from vitpose.data.people_figure import Solids
+from vitpose.data.people_render import Light
 from vitpose.skeletons import COCO_17, Skeleton
 
 Image = NDArray[np.uint8]
@@ -68,47 +70,53 @@ class PeopleConfig:
             raise ValueError(f"jpeg_quality must be (lowest, highest) in 1..100, got {(low, top)}")
 
 
-def render_image(
-    seed: int, index: int, config: PeopleConfig
-) -> tuple[Image, list[scene.SeenPerson]]:
-    """Image `index` of the dataset of `seed`, (H, W, 3) RGB, and the people seen in it."""
-    rng = np.random.default_rng((seed, index))
-    image, people, _ = _render(rng, config)
-    return image, people
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What there is to photograph for one image."""
+
+    camera: Camera
+    light: Light
+    actors: list[scene.Actor]
+    others: list[Solids]
 
 
-def _render(
-    rng: np.random.Generator, config: PeopleConfig
-) -> tuple[Image, list[scene.SeenPerson], int]:
+def sample_setting(rng: np.random.Generator, config: PeopleConfig) -> Setting:
+    """People, seats, occluders, light and camera of one image."""
     hard = config.difficulty
     count = 1
     if config.max_people > 1 and rng.random() < config.multi_probability:
         count = int(rng.integers(2, config.max_people + 1))
     actors = scene.sample_actors(rng, count, hard)
-    posed = [pose_figure(a.figure, a.pose, a.position, a.yaw)[1] for a in actors]
+    points = [actor.keypoints for actor in actors]
     if rng.random() < config.truncation:
-        closeness = rng.uniform(1.05, 2.0)
-        points = posed[0]
+        closeness, framed = rng.uniform(1.05, 2.0), points[0]
     else:
-        closeness = np.exp(rng.uniform(np.log(0.48), np.log(0.95)))
-        points = np.concatenate(posed)
-    camera = scene.sample_camera(rng, points, config.image_wh, closeness, hard)
+        closeness = float(np.exp(rng.uniform(np.log(0.48), np.log(0.95))))
+        framed = np.concatenate(points)
+    camera = sample_camera(rng, framed, config.image_wh, closeness, hard)
     light = scene.sample_light(rng)
     others = scene.sample_seats(rng, actors)
     if rng.random() < config.occluder_probability:
         for _ in range(1 + rng.binomial(2, 0.6 * hard)):
-            target = posed[rng.integers(count)][rng.integers(17)]
+            target = points[rng.integers(count)][rng.integers(COCO_17.num_keypoints)]
             others.append(scene.sample_occluder(rng, camera, target))
-    image = scene.sample_background(rng, camera, hard * config.clutter)
-    people = scene.render(camera, light, actors, others, image)
-    image = develop(rng, image, hard * config.noise)
+    return Setting(camera=camera, light=light, actors=actors, others=others)
+
+
+def render_image(
+    seed: int, index: int, config: PeopleConfig
+) -> tuple[Image, list[scene.SeenPerson], int]:
+    """Image `index` of the dataset of `seed`, (H, W, 3) RGB, who is seen in it, and its JPEG quality."""
+    rng = np.random.default_rng((seed, index))
+    setting = sample_setting(rng, config)
+    image = scene.sample_background(rng, setting.camera, config.difficulty * config.clutter)
+    people = scene.render(setting.camera, setting.light, setting.actors, setting.others, image)
+    image = develop(rng, image, config.difficulty * config.noise)
     quality = int(rng.integers(config.jpeg_quality[0], config.jpeg_quality[1] + 1))
     return image, people, quality
 
 
-def annotation_of(
-    person: scene.SeenPerson, annotation_id: int, image_id: int
-) -> dict[str, Any]:
+def annotation_of(person: scene.SeenPerson, annotation_id: int, image_id: int) -> dict[str, Any]:
     """A COCO annotation with every field of the format."""
     keypoints = np.column_stack([np.round(person.keypoints_image, 2), person.visibility])
     keypoints[person.visibility == 0] = 0
@@ -140,8 +148,7 @@ def category_of(skeleton: Skeleton) -> dict[str, Any]:
 
 def _write_image(job: tuple[Path, int, int, PeopleConfig]) -> tuple[dict, list[dict]]:
     folder, seed, index, config = job
-    rng = np.random.default_rng((seed, index))
-    image, people, quality = _render(rng, config)
+    image, people, quality = render_image(seed, index, config)
     name = f"{index:06d}.jpg"
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)

@@ -3,12 +3,14 @@
 Images are RGB uint8 (H, W, 3).
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.data.people_cloth import HAIR, SKIN, cloth_colour
 from vitpose.data.people_render import noise_bank
-from vitpose.data.people_wardrobe import HAIR, SKIN, cloth_colour
 
 Image = NDArray[np.uint8]
 
@@ -26,10 +28,10 @@ def random_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def _texture(rng: np.random.Generator, image_wh: tuple[int, int]) -> NDArray[np.float32]:
-    """(H, W) noise in 0..1: a turned and scaled piece of the bank, coarse or fine."""
-    wide, high = image_wh
-    zoom = np.exp(rng.uniform(np.log(0.25), np.log(3.0)))
+def _texture(rng: np.random.Generator, image_wh: tuple[int, int]) -> Image:
+    """(H, W) grey noise: a turned and stretched piece of the bank, coarse or fine."""
+    half = (image_wh[0] + 1) // 2, (image_wh[1] + 1) // 2
+    zoom = np.exp(rng.uniform(np.log(0.5), np.log(5.0)))
     angle = rng.uniform(0, 2 * np.pi)
     stretch = np.exp(rng.normal(0, 0.5))
     matrix = zoom * np.array(
@@ -37,8 +39,14 @@ def _texture(rng: np.random.Generator, image_wh: tuple[int, int]) -> NDArray[np.
     )
     matrix[:, 2] = rng.uniform(0, 1024, 2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    out = cv2.warpAffine(noise_bank(), matrix, image_wh, flags=flags, borderMode=cv2.BORDER_REFLECT)
-    return np.clip(0.5 + 0.5 * out, 0, 1)
+    out = cv2.warpAffine(_grey_bank(), matrix, half, flags=flags, borderMode=cv2.BORDER_WRAP)
+    return cv2.resize(out, image_wh, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=1)
+def _grey_bank() -> Image:
+    """The bank as grey levels."""
+    return np.clip(127.5 + 127.5 * noise_bank(), 0, 255).astype(np.uint8)
 
 
 def _ramp(rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -53,13 +61,11 @@ def _ramp(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def _surface(rng: np.random.Generator, image_wh: tuple[int, int]) -> Image:
     """A gradient, a texture, or both."""
-    wide, high = image_wh
-    corners = rng.uniform(0, 1, (2, 2)).astype(np.float32)
-    value = cv2.resize(corners, image_wh, interpolation=cv2.INTER_LINEAR)
+    corners = rng.integers(0, 256, (2, 2), dtype=np.uint8)
+    grey = cv2.resize(corners, image_wh, interpolation=cv2.INTER_LINEAR)
     share = rng.random()
     if rng.random() < 0.75:
-        value = cv2.addWeighted(value, 1 - share, _texture(rng, image_wh), share, 0)
-    grey = (value * 255).astype(np.uint8)
+        grey = cv2.addWeighted(grey, 1 - share, _texture(rng, image_wh), share, 0)
     return cv2.applyColorMap(grey, np.ascontiguousarray(_ramp(rng)))  # type: ignore[return-value]
 
 
@@ -114,7 +120,11 @@ def _thing(rng: np.random.Generator, image: Image) -> None:
         upright = rng.random() < 0.5
         for k in range(int(rng.integers(3, 9))):
             at = int(x + k * step) if upright else int(y + k * step)
-            ends = [(at, int(y)), (at, int(y + 3 * size))] if upright else [(int(x), at), (int(x + 3 * size), at)]
+            ends = (
+                [(at, int(y)), (at, int(y + 3 * size))]
+                if upright
+                else [(int(x), at), (int(x + 3 * size), at)]
+            )
             cv2.line(image, ends[0], ends[1], colour, max(1, int(step * 0.3)), cv2.LINE_AA)
 
 
@@ -141,21 +151,22 @@ def develop(rng: np.random.Generator, image: Image, noise: float) -> Image:
     shift = rng.normal(0, 8 + 14 * noise) + 128 * (1 - contrast)
     curve = np.clip(np.arange(256) * contrast + shift, 0, 255).astype(np.uint8)
     image = cv2.LUT(image, curve)  # type: ignore[assignment]
-    grain = rng.uniform(0, 4 + 14 * noise)
-    top, left = rng.integers(0, 256, 2)
-    piece = _grain()[top : top + high, left : left + wide]
-    if piece.shape[:2] != (high, wide):
-        piece = np.resize(_grain(), (high, wide, 3))
-    return cv2.addWeighted(image, 1.0, piece, grain / 32, -4 * grain)  # type: ignore[return-value]
+    return grain(rng, image, rng.uniform(0, 4 + 14 * noise))
 
 
-_GRAIN: list[Image] = []
+def grain(rng: np.random.Generator, image: Image, strength: float) -> Image:
+    """The image with normal noise of `strength` grey levels added."""
+    high, wide = image.shape[:2]
+    top, left = rng.integers(0, _GRAIN_SIDE - np.array((high, wide)))
+    piece = _grain_bank()[top : top + high, left : left + wide]
+    return cv2.addWeighted(image, 1.0, piece, strength / 32, -4 * strength)  # type: ignore[return-value]
 
 
-def _grain() -> Image:
-    """(1100, 1300, 3) uint8 normal noise around 128 with deviation 32, made once a process."""
-    if not _GRAIN:
-        rng = np.random.default_rng(1)
-        field = rng.standard_normal((1100, 1300, 3), dtype=np.float32) * 32 + 128
-        _GRAIN.append(np.clip(field, 0, 255).astype(np.uint8))
-    return _GRAIN[0]
+_GRAIN_SIDE = 1280
+
+
+@lru_cache(maxsize=1)
+def _grain_bank() -> Image:
+    """(1280, 1280, 3) fixed normal noise around 128 with deviation 32, the same in every process."""
+    field = np.random.default_rng(20220518).standard_normal((_GRAIN_SIDE, _GRAIN_SIDE, 3), np.float32)
+    return np.clip(field * 32 + 128, 0, 255).astype(np.uint8)

@@ -19,8 +19,7 @@ L_HIP, R_HIP, L_KNEE, R_KNEE, L_ANKLE, R_ANKLE = range(11, 17)
 JOINTS = 17
 PARENTS = np.array((-1, 0, 1, 2, 3, 2, 2, 5, 6, 7, 8, 0, 0, 11, 12, 13, 14))
 _LEVELS = tuple(
-    np.array(level)
-    for level in ((1, 11, 12), (2, 13, 14), (3, 5, 6, 15, 16), (4, 7, 8), (9, 10))
+    np.array(level) for level in ((1, 11, 12), (2, 13, 14), (3, 5, 6, 15, 16), (4, 7, 8), (9, 10))
 )  # joints whose parents are placed by the level before
 
 # Rows as the joints; columns flexion, twist, abduction (spine: bend, turn left, lean right). Bending the
@@ -124,26 +123,38 @@ def wave(pose: Array, side: int, phase: float) -> Array:
     return out
 
 
+# Flexion, twist, abduction of the shoulder and flexion of the elbow: centre and spread, in degrees.
+_ARMS = np.array(
+    (
+        ((0, 0, 9, 18), (14, 12, 5, 12)),  # hanging
+        ((10, -55, 12, 75), (15, 15, 8, 20)),  # across the belly
+        ((-18, -50, 42, 95), (8, 12, 8, 12)),  # on the hip
+        ((150, 0, 20, 25), (20, 25, 15, 20)),  # raised in front
+        ((5, 30, 140, 30), (12, 30, 25, 22)),  # raised at the side
+        ((75, 0, 10, 25), (25, 25, 15, 18)),  # reaching forward
+        ((5, 10, 85, 15), (15, 40, 15, 15)),  # stretched out
+        ((5, 80, 95, 75), (10, 12, 15, 25)),  # waving
+        ((65, -10, 25, 135), (20, 20, 12, 10)),  # hand to the head
+        ((-35, 0, 15, 25), (15, 15, 8, 20)),  # behind
+        ((35, -30, 12, 70), (15, 15, 8, 25)),  # on the lap, or holding something
+    ),
+    dtype=np.float64,
+)
+_ARM_WEIGHTS = np.array((4, 2, 1, 1.5, 1.5, 2, 1, 1, 1, 0.7, 1))
+_SEATED_ARM_WEIGHTS = np.array((1.5, 2, 0.3, 1, 1, 2, 1, 1, 1, 0.3, 6))
+
+
+def _pick(rng: np.random.Generator, weights: Array) -> int:
+    """An index, drawn in proportion to its weight."""
+    total = np.cumsum(weights)
+    return int(np.searchsorted(total, rng.random() * total[-1], side="right"))
+
+
 def sample_arm(rng: np.random.Generator, seated: bool) -> tuple[Array, Array]:
     """One arm doing something: shoulder (3,) and elbow (3,), anatomical."""
-    actions = (  # flexion, twist, abduction, elbow: centre and spread in degrees
-        ((0, 0, 9, 18), (14, 12, 5, 12), 4),  # hanging
-        ((10, -55, 12, 75), (15, 15, 8, 20), 2),  # across the belly
-        ((-18, -50, 42, 95), (8, 12, 8, 12), 1),  # on the hip
-        ((150, 0, 20, 25), (20, 25, 15, 20), 1.5),  # raised in front
-        ((5, 30, 140, 30), (12, 30, 25, 22), 1.5),  # raised at the side
-        ((75, 0, 10, 25), (25, 25, 15, 18), 2),  # reaching forward
-        ((5, 10, 85, 15), (15, 40, 15, 15), 1),  # stretched out
-        ((5, 80, 95, 75), (10, 12, 15, 25), 1),  # waving
-        ((65, -10, 25, 135), (20, 20, 12, 10), 1),  # hand to the head
-        ((-35, 0, 15, 25), (15, 15, 8, 20), 0.7),  # behind
-        ((35, -30, 12, 70), (15, 15, 8, 25), 6 if seated else 1),  # on the lap, holding something
-    )
-    weights = np.array([weight for _, _, weight in actions])
-    index = int(rng.choice(len(actions), p=weights / weights.sum()))
-    centre, spread, _ = actions[index]
-    flexion, twist, abduction, elbow = np.deg2rad(rng.normal(centre, spread))
-    return np.array((flexion, twist, abduction)), np.array((elbow, 0.0, 0.0))
+    centre, spread = _ARMS[_pick(rng, _SEATED_ARM_WEIGHTS if seated else _ARM_WEIGHTS)]
+    angles = np.deg2rad(centre + spread * rng.standard_normal(4))
+    return angles[:3], np.array((angles[3], 0.0, 0.0))
 
 
 def sample_pose(rng: np.random.Generator, difficulty: float) -> Pose:
@@ -151,7 +162,7 @@ def sample_pose(rng: np.random.Generator, difficulty: float) -> Pose:
     seated, airborne = False, 0.0
     names = ("stand", "walk", "run", "sit", "crouch", "kneel", "bend", "lie", "free")
     weights = np.array((5, 4.5, 2.5, 3, 1.2, 0.8, 1, 0.2 + 0.8 * difficulty, 0.4 + 2 * difficulty))
-    action = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    action = names[_pick(rng, weights)]
     pose = np.zeros((JOINTS, 3))
     for side in (0, 1):
         shoulder, elbow = sample_arm(rng, action == "sit")
@@ -191,7 +202,7 @@ def sample_pose(rng: np.random.Generator, difficulty: float) -> Pose:
         legs[:, 0] = rng.normal((np.rad2deg(pose[PELVIS, 0]) + 5,) * 2 + (15, 15), 8)
         pose[SPINE, 0] = np.deg2rad(rng.uniform(10, 40))
     elif action == "lie":
-        pose[PELVIS, 0] = np.deg2rad(rng.choice((-88, 88, -60)) + rng.normal(0, 6))
+        pose[PELVIS, 0] = np.deg2rad((-88, 88, -60)[rng.integers(3)] + rng.normal(0, 6))
         pose[PELVIS, 1] = rng.normal(0, 0.35)
         legs[:, 0] = np.abs(rng.normal(18, 22, 4))
         legs[:2, 2] = rng.normal(8, 8, 2)

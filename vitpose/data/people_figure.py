@@ -30,6 +30,9 @@ MATERIAL = 22
 """Columns of a material: colour (3), other colour (3), where the other begins (6), pattern colour (3),
 pattern (7)."""
 
+End = tuple[int, tuple[float, ...]]
+"""One end of a part: the joint that carries it, and where in the frame of that joint."""
+
 PLAIN_CUT = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -92,9 +95,26 @@ class Solids:
     material: Array
 
 
-def pose_figure(
-    figure: Figure, pose: body.Pose, position: Array, yaw: float
-) -> tuple[Solids, Array]:
+class Parts:
+    """Collects the rows of a figure."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple] = []
+
+    def add(
+        self,
+        kind: Part,
+        ends: tuple[End, End],
+        radii: tuple[tuple[float, ...], tuple[float, ...]],
+        surface: Array,
+        bias: float = 0.0,
+    ) -> None:
+        """A part between two ends, with the semi-axes (3,) of each and a row of `material`."""
+        (joint0, offset0), (joint1, offset1) = ends
+        self.rows.append((kind, (joint0, joint1), (offset0, offset1), radii, bias, surface))
+
+
+def pose_figure(figure: Figure, pose: body.Pose, position: Array, yaw: float) -> tuple[Solids, Array]:
     """The figure's parts and its keypoints (17, 3, COCO order) in the world.
 
     The figure turns by `yaw` (0 faces +z) and stands with its lowest point over `position` (3,).

@@ -13,59 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.data.people_figure import Part, Solids
+from vitpose.data.people_camera import NEAREST, Camera
+from vitpose.data.people_figure import Solids
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
-
-NEAREST = 0.35
-"""Metres from the camera plane under which nothing is drawn."""
 
 _SHIFT = 4
 _CAP = np.float32(0.35)
 _ANGLES = np.linspace(0, 2 * np.pi, 22, endpoint=False)
 _DIRECTIONS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Camera:
-    """A pinhole camera: x right, y down, z forward."""
-
-    position: Array
-    rotation: Array
-    """(3, 3) world to camera."""
-    focal: float
-    """Pixels."""
-    image_wh: tuple[int, int]
-
-    def to_camera(self, points: Array) -> Array:
-        """(..., 3) world to camera coordinates, metres."""
-        return (points - self.position) @ self.rotation.T
-
-    def project(self, points: Array) -> tuple[Array, Array]:
-        """(..., 3) world points to pixels (..., 2) and depths (...)."""
-        local = self.to_camera(points)
-        depth = local[..., 2]
-        return self.pixels(local), depth
-
-    def pixels(self, local: Array) -> Array:
-        """(..., 3) camera coordinates to pixels (..., 2)."""
-        depth = np.maximum(local[..., 2:], 1e-3)
-        centre = (np.array(self.image_wh) - 1) / 2
-        return self.focal * local[..., :2] / depth + centre
-
-
-def look_at(
-    position: Array, target: Array, focal: float, roll: float, image_wh: tuple[int, int]
-) -> Camera:
-    """A camera at `position` that has `target` in the middle of its image."""
-    forward = (target - position) / np.linalg.norm(target - position)
-    right = np.cross(forward, (0.0, 1.0, 0.0))
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    cos, sin = np.cos(roll), np.sin(roll)
-    rotation = np.stack([cos * right + sin * down, cos * down - sin * right, forward])
-    return Camera(position=position, rotation=rotation, focal=focal, image_wh=image_wh)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +195,7 @@ def paint(drawn: Drawn, image: Image, light: Light) -> None:
     y, x = np.divmod(index, width)
     along, (left, up, front) = _surface(rows, x.astype(np.float32), y.astype(np.float32))
     cut = rows[_MATERIAL + 6 : _MATERIAL + 12]
-    other = cut[0] * left + cut[1] * up + cut[2] * front + cut[3] * along
+    other = cut[0] * left + cut[1] * up + cut[2] * front + cut[3] * np.clip(along, 0, 1)
     other += cut[4] * np.abs(left) - cut[5]
     colour = np.where(other > 0, rows[_MATERIAL + 3 : _MATERIAL + 6], rows[_MATERIAL : _MATERIAL + 3])
     patterned = (drawn.table[_PATTERN + 8] > 0)[parts]
@@ -267,53 +224,3 @@ def _patterned(
     value += 1.3 * w_noise * noise_bank()[row, column]
     mix = strength * np.clip(0.5 + 3 * value, 0, 1)
     return colour + mix * (rows[:3] - colour)
-
-
-OWN_PARTS: tuple[frozenset[int], ...] = tuple(
-    frozenset(Part[name.replace("?", side)] for name in names)
-    for names, side in (
-        (("NOSE", "HEAD"), "L"),
-        *((("?_EYE", "HEAD"), side) for side in "LR"),
-        *((("?_EAR", "HEAD"), side) for side in "LR"),
-        *((("?_UPPER_ARM", "?_YOKE", "CHEST"), side) for side in "LR"),
-        *((("?_UPPER_ARM", "?_FOREARM"), side) for side in "LR"),
-        *((("?_FOREARM", "?_HAND"), side) for side in "LR"),
-        *((("?_THIGH", "BELLY", "SKIRT"), side) for side in "LR"),
-        *((("?_THIGH", "?_SHIN"), side) for side in "LR"),
-        *((("?_SHIN", "?_FOOT"), side) for side in "LR"),
-    )
-)
-"""Per COCO keypoint the parts that it is seen on."""
-
-COVER = np.array([0.02] + [0.022] * 2 + [0.03] * 2 + [0.08] * 2 + [0.05] * 2 + [0.04] * 2
-                 + [0.09] * 2 + [0.065] * 2 + [0.05] * 2)  # fmt: skip
-"""Per COCO keypoint, in heights, how deep under the surface of its own part it is still seen."""
-
-
-def keypoint_visibility(
-    drawn: Drawn, person: int, height: float, pixels: Array, depths: Array
-) -> NDArray[np.uint8]:
-    """(17,) 2 seen, 1 in the frame but hidden, 0 outside the frame.
-
-    A keypoint is seen where the map shows, at its pixel, one of its own person's `OWN_PARTS` and the
-    surface there lies no farther before it than `COVER`: the elbow under its own sleeve is seen, the
-    one behind its own hand or on the far side of the trunk is hidden.
-    """
-    high, wide = drawn.ids.shape
-    place = np.rint(pixels).astype(np.intp)
-    inside = ((place >= 0) & (place < (wide, high))).all(axis=1) & (depths > NEAREST)
-    visibility = inside.astype(np.uint8)
-    which = np.flatnonzero(inside)
-    parts = drawn.ids[place[which, 1], place[which, 0]].astype(np.intp)
-    own = np.array(
-        [
-            part >= 0 and drawn.owner[part] == person and int(drawn.kind[part]) in OWN_PARTS[k]
-            for k, part in zip(which, parts, strict=True)
-        ],
-        dtype=bool,
-    )
-    which, parts = which[own], parts[own]
-    if len(which):
-        gap = depths[which] - depth_at(drawn, parts, place[which].astype(np.float64))
-        visibility[which[gap < COVER[which] * height]] = 2
-    return visibility

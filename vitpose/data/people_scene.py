@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from vitpose.data import people_body as body
 from vitpose.data import people_render as draw
 from vitpose.data.people_background import background, shadow
-from vitpose.data.people_figure import Figure, Part, Solids, pose_figure, sample_posed
-from vitpose.data.people_wardrobe import cloth_colour, cloth_pattern, sample_figure
-from vitpose.data.people_figure import material
+from vitpose.data.people_camera import NEAREST, Camera, horizon_row
+from vitpose.data.people_cloth import cloth_colour, cloth_pattern
+from vitpose.data.people_figure import Figure, Part, Solids, material, pose_figure, sample_posed
+from vitpose.data.people_visibility import keypoint_visibility
+from vitpose.data.people_wardrobe import sample_figure
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -26,12 +28,19 @@ MIN_VISIBLE_PIXELS = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """A figure in a pose at a place on the ground."""
+    """A person in a pose at a place: the parts, and the truth in the world."""
 
-    figure: Figure
-    pose: body.Pose
-    position: Array
-    yaw: float
+    solids: Solids
+    keypoints: Array
+    """(17, 3) in COCO's order."""
+    height: float
+    seated: bool
+
+
+def place(figure: Figure, pose: body.Pose, position: Array, yaw: float) -> Actor:
+    """`figure` taking `pose` over `position` (3,) on the ground, turned by `yaw` (0 faces +z)."""
+    solids, keypoints = pose_figure(figure, pose, position, yaw)
+    return Actor(solids=solids, keypoints=keypoints, height=figure.height, seated=pose.seated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,63 +91,29 @@ def sample_light(rng: np.random.Generator) -> draw.Light:
     )
 
 
-def sample_actors(
-    rng: np.random.Generator, count: int, difficulty: float
-) -> list[Actor]:
+def sample_actors(rng: np.random.Generator, count: int, difficulty: float) -> list[Actor]:
     """People around the origin, none standing in another; closer together as it gets harder."""
     actors: list[Actor] = []
+    spots: list[Array] = []
     spread = 0.55 + 0.35 * count * (1.2 - 0.6 * difficulty)
     crowd_yaw = rng.uniform(0, 2 * np.pi)
     together = rng.random() < 0.35
     for _ in range(count):
-        place = np.zeros(3)
+        spot = np.zeros(3)
         for _ in range(12):
-            place[[0, 2]] = rng.uniform(-1, 1, 2) * spread * (1.0, 0.8)
-            gaps = [np.linalg.norm(place - other.position) for other in actors]
+            spot[[0, 2]] = rng.uniform(-1, 1, 2) * spread * (1.0, 0.8)
+            gaps = [np.linalg.norm(spot - taken) for taken in spots]
             if not gaps or min(gaps) > 0.5:
                 break
         figure = sample_figure(rng)
         yaw = crowd_yaw + rng.normal(0, 0.5) if together else rng.uniform(0, 2 * np.pi)
         pose = sample_posed(rng, figure, difficulty)
-        actors.append(Actor(figure=figure, pose=pose, position=place.copy(), yaw=float(yaw)))
+        spots.append(spot)
+        actors.append(place(figure, pose, spot, float(yaw)))
     return actors
 
 
-def sample_camera(
-    rng: np.random.Generator,
-    points: Array,
-    image_wh: tuple[int, int],
-    closeness: float,
-    difficulty: float,
-) -> draw.Camera:
-    """A camera that looks at `points` (N, 3) from the front side of the world.
-
-    The points fill `closeness` of the image (its height or its width, whichever is tighter); over 1 they
-    are cut by the frame. Heights run from the knee to high above.
-    """
-    wide, high = image_wh
-    focal = wide / (2 * np.tan(np.deg2rad(rng.uniform(28, 62)) / 2))
-    low, top = points.min(axis=0), points.max(axis=0)
-    middle, size = (low + top) / 2, np.maximum(top - low, 0.4)
-    distance = max(focal * size[1] / (closeness * high), focal * size[0] / (closeness * wide))
-    distance = max(distance, 1.2) + size[2] / 2
-    style = rng.random()
-    if style < 0.62:
-        elevation = rng.normal(0.06, 0.08)
-    elif style < 0.9:
-        elevation = rng.uniform(0.2, 0.75)
-    else:
-        elevation = rng.uniform(-0.2, 0.0)
-    offset = np.array([0, np.sin(elevation), np.cos(elevation)]) * distance
-    position = middle + offset
-    position[1] = max(position[1], 0.15)
-    slack = max(0.05, 0.5 * (1 - closeness)) if closeness < 1 else 0.12 * closeness
-    target = middle + rng.uniform(-1, 1, 3) * slack * (wide, high, 0) * distance / focal * 0.8
-    roll = rng.normal(0, 0.03 + 0.06 * difficulty)
-    return draw.look_at(position, target, focal, roll, image_wh)
-
-
-def sample_occluder(rng: np.random.Generator, camera: draw.Camera, target: Array) -> Solids:
+def sample_occluder(rng: np.random.Generator, camera: Camera, target: Array) -> Solids:
     """A pole, a wall, a hedge or a board between the camera and `target` (3,), or beside it."""
     toward = camera.position - target
     near = target + toward * rng.uniform(0.12, 0.4)
@@ -166,11 +141,10 @@ def sample_seats(rng: np.random.Generator, actors: Sequence[Actor]) -> list[Soli
     """A stool or a bench under everyone who sits."""
     seats = []
     for actor in actors:
-        if not actor.pose.seated or rng.random() < 0.15:
+        if not actor.seated or rng.random() < 0.15:
             continue
-        _, points = pose_figure(actor.figure, actor.pose, actor.position, actor.yaw)
-        hips = points[body.L_HIP : body.R_HIP + 1].mean(axis=0)
-        top = hips[1] - 0.075 * actor.figure.height
+        hips = actor.keypoints[body.L_HIP : body.R_HIP + 1].mean(axis=0)
+        top = hips[1] - 0.075 * actor.height
         colour = np.clip(cloth_colour(rng), 5, 255)
         surface = material(colour, pattern=cloth_pattern(rng, colour))
         wide = rng.uniform(0.18, 0.26)
@@ -180,61 +154,60 @@ def sample_seats(rng: np.random.Generator, actors: Sequence[Actor]) -> list[Soli
     return seats
 
 
-def horizon_row(camera: draw.Camera) -> float:
-    """Row of the image where level ground ends."""
-    forward = camera.rotation[2].copy()
-    forward[1] = 0
-    length = np.linalg.norm(forward)
-    if length < 1e-6:
-        return 0.0
-    far = camera.position + forward / length * 1e4
-    far[1] = 0.0
-    return float(camera.project(far)[0][1])
+def draw_people(
+    camera: Camera,
+    light: draw.Light,
+    actors: Sequence[Actor],
+    others: Sequence[Solids],
+) -> tuple[draw.Drawn, list[int]] | None:
+    """The map of ids, owned by indices into `actors`, and the indices of those who are in it.
+
+    People of whom fewer than `MIN_VISIBLE_PIXELS` are seen are left out: nobody is in the picture
+    without being in the answer. None where there is nothing to draw.
+    """
+    present = [i for i, actor in enumerate(actors) if _in_front(camera, actor.keypoints)]
+    while True:
+        solids = [actors[i].solids for i in present] + list(others)
+        if not solids:
+            return None
+        owner = [np.full(len(actors[i].solids.kind), i) for i in present]
+        owner += [np.full(len(o.kind), -1) for o in others]
+        whole = draw.concatenate(solids)
+        drawn = draw.draw_ids(camera, whole, np.concatenate(owner), light.direction)
+        counts = np.bincount(drawn.owners().ravel() + 1, minlength=len(actors) + 1)[1:]
+        kept = [i for i in present if counts[i] >= MIN_VISIBLE_PIXELS]
+        if kept == present:
+            return drawn, present
+        present = kept
 
 
 def render(
-    camera: draw.Camera,
+    camera: Camera,
     light: draw.Light,
     actors: Sequence[Actor],
     others: Sequence[Solids],
     image: Image,
 ) -> list[SeenPerson]:
-    """Draws everyone into `image` (H, W, 3), in place, and says what is seen of each.
-
-    People of whom fewer than `MIN_VISIBLE_PIXELS` are seen are left out: nobody is in the picture
-    without being in the answer.
-    """
-    posed = [pose_figure(a.figure, a.pose, a.position, a.yaw) for a in actors]
-    present = [i for i, (_, points) in enumerate(posed) if _in_front(camera, points)]
-    while True:
-        solids = [posed[i][0] for i in present] + list(others)
-        if not solids:
-            return []
-        owner = [np.full(len(posed[i][0].kind), i) for i in present]
-        owner += [np.full(len(o.kind), -1) for o in others]
-        drawn = draw.draw_ids(
-            camera, draw.concatenate(solids), np.concatenate(owner), light.direction
-        )
-        owners = drawn.owners()
-        seen = np.bincount(owners.ravel() + 1, minlength=len(actors) + 1)[1:]
-        kept = [i for i in present if seen[i] >= MIN_VISIBLE_PIXELS]
-        if kept == present:
-            break
-        present = kept
-    shadow(image, np.array([_spot(camera, posed[i][1]) for i in present]).reshape(-1, 5))
+    """Draws everyone into `image` (H, W, 3), in place, and says what is seen of each."""
+    result = draw_people(camera, light, actors, others)
+    if result is None:
+        return []
+    drawn, present = result
+    shadow(image, np.array([_spot(camera, actors[i].keypoints) for i in present]).reshape(-1, 5))
     draw.paint(drawn, image, light)
+    owners = drawn.owners()
     answer = []
     for i in present:
-        pixels, depths = camera.project(posed[i][1])
+        pixels, depths = camera.project(actors[i].keypoints)
         mask = owners == i
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         bbox = (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
-        height = actors[i].figure.height
+        visibility = keypoint_visibility(drawn, i, actors[i].height, pixels, depths)
         answer.append(
             SeenPerson(
                 actor=i,
                 keypoints_image=pixels,
-                visibility=draw.keypoint_visibility(drawn, i, height, pixels, depths),
+                visibility=visibility,
                 mask=mask,
                 bbox_xywh=np.array(bbox, dtype=np.float64),
             )
@@ -242,25 +215,23 @@ def render(
     return answer
 
 
-def _in_front(camera: draw.Camera, points: Array) -> bool:
+def _in_front(camera: Camera, points: Array) -> bool:
     """Whether a person is wholly before the camera: one that it would cut is left out."""
-    return bool(camera.to_camera(points)[:, 2].min() > draw.NEAREST + 0.3)
+    return bool(camera.to_camera(points)[:, 2].min() > NEAREST + 0.3)
 
 
-def _spot(camera: draw.Camera, points: Array) -> tuple[float, float, float, float, float]:
+def _spot(camera: Camera, points: Array) -> tuple[float, float, float, float, float]:
     """The shadow under a person: an ellipse on the ground."""
     foot = points.mean(axis=0)
     foot[1] = 0.0
     reach = 0.15 + 0.6 * float(np.ptp(points[:, [0, 2]], axis=0).mean())
     edge = foot + reach * np.array([[0.0, 0, 0], [1, 0, 0], [0, 0, 1]])
     (at, across, deep), depth = camera.project(edge)
-    if depth.min() < draw.NEAREST:
+    if depth.min() < NEAREST:
         return 0.0, 0.0, 0.0, 0.0, 0.0
     return at[0], at[1], abs(across[0] - at[0]), abs(deep[1] - at[1]) + 1.0, 0.55
 
 
-def sample_background(
-    rng: np.random.Generator, camera: draw.Camera, clutter: float
-) -> Image:
+def sample_background(rng: np.random.Generator, camera: Camera, clutter: float) -> Image:
     """A place for the camera to look at."""
     return background(rng, camera.image_wh, horizon_row(camera), clutter)

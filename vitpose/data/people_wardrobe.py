@@ -4,68 +4,15 @@ Proportions are fractions of the height of a person (Winter, Biomechanics and Mo
 Movement, 2009, figure 4.1, rounded), varied by build and age.
 """
 
-import colorsys
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vitpose.data import people_body as body
-from vitpose.data.people_figure import Figure, Part, material
+from vitpose.data.people_cloth import HAIR, SKIN, blend, cloth_colour, cloth_pattern
+from vitpose.data.people_figure import End, Figure, Part, Parts, material
+from vitpose.data.people_head import add_head
 
 Array = NDArray[np.float64]
-
-SKIN = np.array(((252, 222, 198), (238, 190, 155), (205, 150, 110), (150, 98, 65), (90, 56, 38)))
-HAIR = np.array(
-    ((25, 20, 18), (50, 33, 22), (95, 62, 35), (190, 150, 90), (165, 80, 40), (165, 160, 155))
-)
-
-
-def cloth_colour(rng: np.random.Generator) -> Array:
-    """(3,) RGB of a cloth: greys, denim and full colours."""
-    kind = rng.random()
-    if kind < 0.3:
-        return np.full(3, rng.uniform(20, 240)) + rng.normal(0, 6, 3)
-    hue = rng.normal(0.6, 0.04) if kind < 0.5 else rng.random()
-    value = rng.uniform(0.2, 0.95)
-    return 255 * np.array(colorsys.hsv_to_rgb(hue % 1.0, rng.uniform(0.2, 0.9), value))
-
-
-def cloth_pattern(rng: np.random.Generator, colour: Array) -> Array:
-    """(10,) pattern of a cloth: plain with some noise, stripes either way, checks or blotches."""
-    style = rng.random()
-    tint = cloth_colour(rng) if style > 0.4 else colour * rng.uniform(0.6, 1.3)
-    along, across = rng.uniform(12, 45), rng.uniform(5, 14)
-    if style < 0.45:
-        weights = (0.0, 0.0, 1.0, 0.35)
-    elif style < 0.65:
-        weights = (1.0, 0.0, 0.0, 1.0)
-    elif style < 0.78:
-        weights = (0.0, 1.0, 0.0, 1.0)
-    elif style < 0.9:
-        weights = (0.7, 0.7, 0.0, 0.9)
-    else:
-        weights = (0.0, 0.0, 1.0, 1.0)
-    return np.array([*tint, along, across, *weights, rng.uniform(0, 100)])
-
-
-class _Parts:
-    """Collects the rows of a figure."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple] = []
-
-    def add(
-        self,
-        kind: Part,
-        ends: tuple[tuple[int, tuple[float, ...]], tuple[int, tuple[float, ...]]],
-        radii: tuple[tuple[float, ...], tuple[float, ...]],
-        surface: Array,
-        bias: float = 0.0,
-    ) -> None:
-        (joint0, offset0), (joint1, offset1) = ends
-        self.rows.append(
-            (kind, (joint0, joint1), (offset0, offset1), radii, bias, surface)
-        )
 
 
 def _skeleton(rng: np.random.Generator, child: bool, build: float) -> Array:
@@ -96,12 +43,12 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     height = rng.uniform(1.05, 1.45) if child else rng.normal(1.71, 0.09)
     build = float(np.clip(np.exp(rng.normal(0.0, 0.2)), 0.72, 1.6))
     scale = _skeleton(rng, child, build)
-    parts = _Parts()
-    skin = np.clip(_blend(rng, SKIN) + rng.normal(0, 6, 3), 10, 255)
-    hair = np.clip(_blend(rng, HAIR) + rng.normal(0, 8, 3), 5, 255)
+    parts = Parts()
+    skin = np.clip(blend(rng, SKIN) + rng.normal(0, 6, 3), 10, 255)
+    hair = np.clip(blend(rng, HAIR) + rng.normal(0, 8, 3), 5, 255)
     if rng.random() < 0.08:
         hair = cloth_colour(rng)
-    face = _head(rng, parts, skin, hair, (1.22 if child else 1.0) * rng.normal(1.0, 0.03))
+    face = add_head(rng, parts, skin, hair, (1.22 if child else 1.0) * rng.normal(1.0, 0.03))
     trousers = np.clip(cloth_colour(rng), 5, 255)
     _trunk_and_arms(rng, parts, skin, trousers, build, scale)
     _legs(rng, parts, skin, trousers, build, scale)
@@ -119,91 +66,8 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     )
 
 
-def _blend(rng: np.random.Generator, palette: NDArray[np.int64]) -> Array:
-    place = rng.uniform(0, len(palette) - 1)
-    low = int(place)
-    return palette[low] + (place - low) * (palette[min(low + 1, len(palette) - 1)] - palette[low])
-
-
-def _head(rng: np.random.Generator, parts: _Parts, skin: Array, hair: Array, size: float) -> Array:
-    """Head, hair and face; returns the (5, 3) keypoints of the face in heights."""
-    h = body.HEAD
-    style = rng.random()
-    wide, high, deep = 0.046 * size, 0.068 * size, 0.056 * size
-    middle = 0.052 * size
-    # The hairline: the plane behind and above which the head is hair. 2 is bald.
-    line = 2.0 if style < 0.08 else rng.uniform(0.12, 0.42)
-    hairline = (0.0, 0.72, -0.69, 0.0, 0.0, line)
-    cap = style > 0.85
-    top = cloth_colour(rng) if cap else hair
-    parts.add(
-        Part.HEAD,
-        ((h, (0, middle + 0.008 * size, -0.004)), (h, (0, middle - 0.022 * size, 0.006 * size))),
-        ((wide, high - 0.010 * size, deep), (wide * 0.84, high * 0.66, deep * 0.84)),
-        material(skin, top, (0.0, 0.95, -0.3, 0.0, 0.0, 0.45) if cap else hairline),
-    )
-    if cap:
-        parts.add(
-            Part.HAIR,
-            ((h, (0, middle + 0.030 * size, 0.03 * size)), (h, (0, middle + 0.026 * size, 0.08 * size))),
-            ((0.038 * size, 0.006, 0.02), (0.026 * size, 0.004, 0.012)),
-            material(top * 0.85),
-        )
-    elif 0.08 < style < 0.45:  # long hair down the back of the neck
-        length = rng.uniform(0.05, 0.16)
-        parts.add(
-            Part.HAIR,
-            ((h, (0, middle + 0.012, -0.022)), (h, (0, middle - length, -0.030))),
-            ((wide * 1.12, 0.052 * size, deep * 0.8), (wide * rng.uniform(0.8, 1.3), 0.02, 0.022)),
-            material(hair, pattern=(*hair * 0.6, 0, 22, 0, 1, 0.5, 0.6, 0)),
-            bias=-0.012,
-        )
-    elif style < 0.6:  # a bun or a tail
-        parts.add(
-            Part.HAIR,
-            ((h, (0, middle + 0.025, -0.060 * size)), (h, (0, middle - rng.uniform(-0.03, 0.08), -0.07))),
-            ((0.02, 0.02, 0.02), (0.012, 0.016, 0.014)),
-            material(hair),
-        )
-    eye_x, eye_y, eye_z = 0.0185 * size, middle + 0.004 * size, 0.0475 * size
-    dark = rng.random() < 0.12  # sunglasses
-    iris = np.array((25, 22, 20)) if dark else rng.uniform((30, 25, 15), (90, 110, 130))
-    white = iris if dark else np.array((240, 238, 232))
-    eye = (0.0135 if dark else 0.0100) * size
-    for sign, eye_part, ear_part in ((1, Part.L_EYE, Part.L_EAR), (-1, Part.R_EYE, Part.R_EAR)):
-        place = (h, (sign * eye_x, eye_y, eye_z))
-        parts.add(eye_part, (place, place), ((eye, eye * 0.72, 0.004),) * 2, material(white))
-        pupil = (h, (sign * eye_x, eye_y, eye_z + 0.004))
-        parts.add(eye_part, (pupil, pupil), ((0.0056 * size,) * 3,) * 2, material(iris))
-        brow = ((h, (sign * 0.010 * size, eye_y + 0.013 * size, eye_z + 0.001)),
-                (h, (sign * 0.027 * size, eye_y + 0.013 * size, eye_z - 0.005)))  # fmt: skip
-        parts.add(Part.FACE, brow, ((0.004, 0.003, 0.003),) * 2, material(hair * 0.8))
-        ear = (h, (sign * wide * 1.0, middle - 0.006 * size, -0.005))
-        parts.add(ear_part, (ear, ear), ((0.0075, 0.0175 * size, 0.011 * size),) * 2,
-                  material(skin * 0.9))  # fmt: skip
-    nose = ((h, (0, middle - 0.002 * size, 0.052 * size)), (h, (0, middle - 0.016 * size, 0.0590 * size)))
-    parts.add(Part.NOSE, nose, ((0.005, 0.008, 0.004), (0.0085, 0.0065, 0.0075)), material(skin * 0.93))
-    lips = skin * (0.78, 0.5, 0.5) + (rng.uniform(0, 60), 0, 0)
-    mouth = (h, (0, middle - 0.036 * size, 0.049 * size))
-    parts.add(Part.FACE, (mouth, mouth), ((0.016 * size, 0.0045, 0.005),) * 2, material(np.clip(lips, 0, 255)))
-    if rng.random() < 0.15:
-        beard = (h, (0, middle - 0.052 * size, 0.032 * size))
-        parts.add(Part.FACE, (beard, beard), ((0.026 * size, 0.020 * size, 0.022 * size),) * 2,
-                  material(hair), bias=-0.01)  # fmt: skip
-    ear_x = wide * 1.03
-    return np.array(
-        [
-            (0, middle - 0.016 * size, 0.0640 * size),
-            (eye_x, eye_y, eye_z),
-            (-eye_x, eye_y, eye_z),
-            (ear_x, middle - 0.006 * size, -0.005),
-            (-ear_x, middle - 0.006 * size, -0.005),
-        ]
-    )
-
-
 def _trunk_and_arms(
-    rng: np.random.Generator, parts: _Parts, skin: Array, trousers: Array, build: float, scale: Array
+    rng: np.random.Generator, parts: Parts, skin: Array, trousers: Array, build: float, scale: Array
 ) -> None:
     thick = build**0.6
     shirt = np.clip(cloth_colour(rng), 5, 255)
@@ -225,7 +89,7 @@ def _trunk_and_arms(
         ((shoulder * 0.88, 0.052, chest_z), (0.070 * thick, 0.05, waist_z)),
         material(shirt, under, front, pattern),
     )
-    female = rng.random() < 0.45
+    bust_shown = rng.random() < 0.35
     belly = max(0.0, build - 1.15) * 0.05
     parts.add(
         Part.BELLY,
@@ -249,10 +113,10 @@ def _trunk_and_arms(
         material(skin * 0.92),
         bias=-0.015,
     )
-    if female:
+    if bust_shown:
         for sign in (1, -1):
-            bust = (body.CHEST, (sign * 0.036, high - 0.060, 0.034 * thick))
-            parts.add(Part.CHEST, (bust, bust), ((0.034, 0.033, 0.028),) * 2,
+            bust = (body.CHEST, (sign * 0.035, high - 0.062, 0.036 * thick))
+            parts.add(Part.CHEST, (bust, bust), ((0.034, 0.033, 0.021),) * 2,
                       material(shirt, under, (0, 0, 0, 0, 0, 1), pattern))  # fmt: skip
     if rng.random() < 0.12:  # a rucksack
         bag = np.clip(cloth_colour(rng), 5, 255)
@@ -266,6 +130,7 @@ def _trunk_and_arms(
     sleeve = 9.0 if style < 0.4 else rng.uniform(0.3, 0.8) if style < 0.85 else -9.0
     cuff = rng.uniform(0.8, 1.0) if sleeve > 1 else -9.0
     upper, lower = 0.029 * thick**0.8, 0.0235 * thick**0.8
+    at: tuple[End, End]
     for side in (0, 1):
         kinds = ((Part.L_UPPER_ARM, Part.L_FOREARM, Part.L_HAND),
                  (Part.R_UPPER_ARM, Part.R_FOREARM, Part.R_HAND))[side]  # fmt: skip
@@ -280,20 +145,21 @@ def _trunk_and_arms(
 
 
 def _legs(
-    rng: np.random.Generator, parts: _Parts, skin: Array, cloth: Array, build: float, scale: Array
+    rng: np.random.Generator, parts: Parts, skin: Array, cloth: Array, build: float, scale: Array
 ) -> None:
     thick = build**0.6
     pattern = cloth_pattern(rng, cloth)
     if rng.random() < 0.6:
         pattern[8] *= 0.25  # most trousers are nearly plain
     style = rng.random()
-    bare = style < 0.35
-    length = rng.uniform(0.35, 0.95) if bare else 9.0
+    skirt, bare = style < 0.15, style < 0.4
+    length = -9.0 if skirt else rng.uniform(0.35, 0.95) if bare else 9.0
     shoe, sole = np.clip(cloth_colour(rng), 5, 255), np.full(3, rng.uniform(20, 235))
     thigh, knee, ankle = 0.048 * thick, 0.032 * thick**0.8, 0.0205 * thick**0.5
     if not bare:
         ankle *= rng.uniform(1.0, 1.5)
     sock = np.full(3, rng.uniform(30, 240))
+    at: tuple[End, End]
     for side in (0, 1):
         kinds = ((Part.L_THIGH, Part.L_SHIN, Part.L_FOOT),
                  (Part.R_THIGH, Part.R_SHIN, Part.R_FOOT))[side]  # fmt: skip
@@ -307,7 +173,7 @@ def _legs(
         at = (body.L_ANKLE + side, (0, -0.018, -0.016)), (body.L_ANKLE + side, (0, -0.026, 0.098))
         parts.add(kinds[2], at, ((0.021, 0.021, 0.022), (0.024, 0.012, 0.020)),
                   material(shoe, sole, (0, -1, 0, 0, 0, 0.55)))  # fmt: skip
-    if style > 0.85:
+    if skirt:
         wide = rng.uniform(0.08, 0.13)
         parts.add(
             Part.SKIRT,

@@ -5,6 +5,7 @@ the EXIF data is ignored, because COCO-style coordinates are for the stored pixe
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,20 +45,39 @@ def to_model_input(
     return out
 
 
+def from_model_input(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The inverse of `to_model_input`: (N, 3, H, W) to RGB uint8 (N, H, W, 3), clipped to 0..255."""
+    pixels = images.transpose(0, 2, 3, 1) * np.array(STD) + np.array(MEAN)
+    return np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8)
+
+
 def decode_rgb(data: bytes | memoryview) -> NDArray[np.uint8]:
     """An encoded image (JPEG, PNG, ... told by content, not by name) to RGB uint8 (H, W, 3).
 
     Grey and CMYK become RGB, 16 bits become 8, transparency is dropped.
 
     Raises:
-        ValueError: not an image, or a JPEG or PNG that ends too early (which OpenCV alone would
-            return with its lower part grey).
+        ValueError: not an image, or a JPEG or PNG without its end (which not every version of OpenCV
+            refuses: some give a picture with a grey lower part).
     """
     if len(data) == 0:
         raise ValueError("the file is empty")
     if _is_cut_off(bytes(data)):
         raise ValueError("the image is cut off before its end")
     return decode_trusted(data)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """`decode_rgb` of a file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is not an image, or one that is cut off; names the file.
+    """
+    try:
+        return decode_rgb(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def decode_trusted(data: bytes | memoryview) -> NDArray[np.uint8]:

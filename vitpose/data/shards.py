@@ -1,14 +1,12 @@
 """The prepared format: Parquet shards of person crops, written from rows and read at random.
 
 One row a person: a JPEG of the stored crop (`cutting`), keypoints and box in its pixels, and where it
-came from. Shards are `train-00000.parquet`, ...; anything that reads Parquet reads them. Crops are
-stored plain and uncompressed, so that `CropShards` finds each in a memory map without decoding its
-neighbours. Knows nothing of augmentation or of the network.
+came from. Shards are `train-00000.parquet`, ... (`shard_format`). Knows nothing of augmentation or of
+the network.
 """
 
 import hashlib
 import mmap
-import os
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,15 +21,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vitpose.data.cutting import plan_cut
-from vitpose.data.pixels import decode_rgb, decode_trusted, encode_jpeg
+from vitpose.data.cutting import cut_people
+from vitpose.data.pixels import decode_trusted
 from vitpose.data.rows import PersonRow, Rejected
+from vitpose.data.shard_format import (
+    GROUP,
+    PATTERN,
+    Record,
+    ShardWriter,
+    column_to_numpy,
+    crop_offsets,
+    shard_schema,
+)
 
-_GROUP = 128  # rows a Parquet row group, which the writer holds in memory: 1 to 8 MB
-_PATTERN = "train-*.parquet"
 _CONTENT = ("keypoints", "visibility", "bbox_xywh", "area", "origin_xy", "scale_xy")
-
-_Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,7 +81,8 @@ def write_shards(
         oversample: see `cutting.plan_cut`.
 
     Raises:
-        ValueError: a parameter out of range, no rows, rows of different skeletons, or no row usable.
+        ValueError: a parameter out of range, no rows, rows of different skeletons, two
+            rows of the same ids, or no row usable.
     """
     if not 1 <= jpeg_quality <= 100:
         raise ValueError(f"jpeg_quality is {jpeg_quality}; expected 1 to 100")
@@ -93,16 +97,19 @@ def write_shards(
         raise ValueError(
             f"rows have {sorted(counts) or 'no'} keypoints; expected people of one skeleton, at least one"
         )
+    keys = {(row.dataset, row.image_id, row.annotation_id) for row in ordered}
+    if len(keys) != len(ordered):
+        raise ValueError("people of two data sets of one name; give each data set its own name")
     out.mkdir(parents=True, exist_ok=True)
     (out / "dataset.json").unlink(missing_ok=True)
-    for old in (*out.glob(_PATTERN), *out.glob(_PATTERN + ".tmp")):
+    for old in (*out.glob(PATTERN), *out.glob(PATTERN + ".tmp")):
         old.unlink()
 
-    def cut(people: list[PersonRow]) -> list[_Record | Rejected]:
-        return _cut_image(people, crop_wh, jpeg_quality, oversample)
+    def cut(people: list[PersonRow]) -> list[Record | Rejected]:
+        return cut_people(people, crop_wh, jpeg_quality, oversample)
 
     images = (list(people) for _, people in groupby(ordered, lambda row: (row.dataset, row.image_path)))
-    writer = _ShardWriter(out, _schema(counts.pop()), rows_per_shard)
+    writer = ShardWriter(out, shard_schema(counts.pop()), rows_per_shard)
     rejected: list[Rejected] = []
     with ThreadPoolExecutor(workers) as pool:
         for results in _map_in_order(pool, cut, images, ahead=4 * workers):
@@ -120,51 +127,6 @@ def write_shards(
     return rejected
 
 
-def _cut_image(
-    people: list[PersonRow], crop_wh: tuple[int, int], quality: int, oversample: float
-) -> list[_Record | Rejected]:
-    """All people of one image. A picture that cannot be used makes each of them a `Rejected`."""
-    first = people[0]
-    try:
-        image = decode_rgb(first.image_path.read_bytes())
-        height, width = image.shape[:2]
-        if (width, height) != first.image_wh:
-            stated = "{}x{}".format(*first.image_wh)
-            raise ValueError(f"the image is {width}x{height}, its annotations say {stated}")
-    except (OSError, ValueError) as error:
-        reason = f"image unreadable: {error.strerror}" if isinstance(error, OSError) else str(error)
-        return [
-            Rejected(
-                dataset=row.dataset,
-                image=row.image_path.name,
-                annotation_id=row.annotation_id,
-                reason=reason,
-            )
-            for row in people
-        ]
-    records: list[_Record | Rejected] = []
-    for row in people:
-        cut = plan_cut(row.bbox_xywh, row.image_wh, crop_wh, oversample)
-        crop = encode_jpeg(cut.apply(image), quality)
-        records.append(
-            {
-                "dataset": row.dataset,
-                "image_id": row.image_id,
-                "annotation_id": row.annotation_id,
-                "source": row.image_path.name,
-                "crop": crop,
-                "crop_bytes": len(crop),
-                "keypoints": cut.points_to_crop(row.keypoints_image).reshape(-1),
-                "visibility": row.visibility,
-                "bbox_xywh": cut.bbox_to_crop(row.bbox_xywh),
-                "area": row.area,
-                "origin_xy": np.array([cut.x0, cut.y0], np.float64),
-                "scale_xy": cut.scale_xy,
-            }
-        )
-    return records
-
-
 def _map_in_order(
     pool: ThreadPoolExecutor, function: Any, items: Iterable[Any], ahead: int
 ) -> Iterator[Any]:
@@ -176,85 +138,6 @@ def _map_in_order(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-class _ShardWriter:
-    """Records to row groups, row groups to files."""
-
-    def __init__(self, folder: Path, schema: pa.Schema, rows_per_shard: int):
-        self.total = 0
-        self._folder, self._schema, self._rows_per_shard = folder, schema, rows_per_shard
-        self._records: list[_Record] = []
-        self._file: pq.ParquetWriter | None = None
-        self._in_file = 0
-        self._shards = 0
-
-    def add(self, record: _Record) -> None:
-        self._records.append(record)
-        self.total += 1
-        if len(self._records) == min(_GROUP, self._rows_per_shard - self._in_file):
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._finish()
-
-    def _flush(self) -> None:
-        if not self._records:
-            return
-        if self._file is None:
-            # One page a row group, not compressed and no dictionary: what `_crop_offsets` rests on.
-            self._file = pq.ParquetWriter(
-                self._beside,
-                self._schema,
-                compression="none",
-                use_dictionary=["dataset"],
-                write_statistics=["dataset", "image_id", "annotation_id"],
-                data_page_size=1 << 30,
-                write_batch_size=_GROUP,
-            )
-        arrays = [
-            pa.array([record[column.name] for record in self._records], column.type)
-            for column in self._schema
-        ]
-        self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self._in_file += len(self._records)
-        self._records = []
-        if self._in_file == self._rows_per_shard:
-            self._finish()
-
-    def _finish(self) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        os.replace(self._beside, self._beside.with_suffix(""))
-        self._file, self._in_file = None, 0
-        self._shards += 1
-
-    @property
-    def _beside(self) -> Path:
-        return self._folder / f"train-{self._shards:05d}.parquet.tmp"
-
-
-def _schema(keypoints: int) -> pa.Schema:
-    def vector(kind: pa.DataType, length: int) -> pa.DataType:
-        return pa.list_(pa.field("element", kind, nullable=False), length)
-
-    columns: dict[str, pa.DataType] = {
-        "dataset": pa.string(),
-        "image_id": pa.int64(),
-        "annotation_id": pa.int64(),
-        "source": pa.string(),  # file name of the image
-        "crop": pa.binary(),  # JPEG
-        "crop_bytes": pa.int32(),  # its length
-        "keypoints": vector(pa.float64(), 2 * keypoints),  # x, y, ... in crop pixels
-        "visibility": vector(pa.uint8(), keypoints),
-        "bbox_xywh": vector(pa.float64(), 4),  # crop pixels
-        "area": pa.float64(),  # square image pixels
-        "origin_xy": vector(pa.float64(), 2),  # of the crop, image pixels
-        "scale_xy": vector(pa.float64(), 2),  # crop pixels per image pixel
-    }
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 class CropShards:
@@ -280,11 +163,11 @@ class CropShards:
                 if missing:
                     raise ValueError(f"{path} lacks the column(s) {sorted(missing)}; run prepare again")
                 table = file.read(columns=small)
-                offsets.append(_crop_offsets(file, table["crop_bytes"].to_numpy(), path))
+                offsets.append(crop_offsets(file, table["crop_bytes"].to_numpy(), path))
             shard_of.append(np.full(table.num_rows, number, np.int32))
             names += table["dataset"].to_pylist()
             for name in small[1:]:
-                columns.setdefault(name, []).append(_to_numpy(table[name]))
+                columns.setdefault(name, []).append(column_to_numpy(table[name]))
         merged = {name: np.concatenate(parts) for name, parts in columns.items()}
         self.datasets = tuple(sorted(set(names)))
         """Names of the data sets; a crop's `dataset_index` counts in them."""
@@ -341,44 +224,11 @@ class CropShards:
         return {**self.__dict__, "_maps": {}}
 
 
-def _crop_offsets(file: pq.ParquetFile, lengths: NDArray[np.int32], path: Path) -> NDArray[np.int64]:
-    """Where each crop's bytes begin in the file.
-
-    A required, plain-encoded byte array column is each value behind its length as 4 bytes (Parquet
-    format, "Plain"). One page fills the chunk, so the values end where the chunk ends.
-    """
-    offsets = np.empty(len(lengths), np.int64)
-    done = 0
-    for number in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(number)
-        names = [group.column(i).path_in_schema for i in range(group.num_columns)]
-        chunk = group.column(names.index("crop"))
-        stored = lengths[done : done + group.num_rows].astype(np.int64) + 4
-        end = chunk.data_page_offset + chunk.total_compressed_size
-        begins = end - stored.sum() + np.concatenate([[0], np.cumsum(stored)[:-1]])
-        header = begins[0] - chunk.data_page_offset
-        plain = chunk.compression == "UNCOMPRESSED" and not chunk.has_dictionary_page
-        if not plain or not 0 < header < 256:
-            raise ValueError(
-                f"{path} was not written by prepare (column 'crop' is not plain); run prepare again"
-            )
-        offsets[done : done + group.num_rows] = begins + 4
-        done += group.num_rows
-    return offsets
-
-
-def _to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    array = column.combine_chunks()
-    if pa.types.is_fixed_size_list(array.type):
-        return array.flatten().to_numpy().reshape(len(array), -1)
-    return array.to_numpy()
-
-
 def shard_paths(folder: Path) -> list[Path]:
     """The shards of a prepared folder, in order. Raises `FileNotFoundError` where there are none."""
-    paths = sorted(folder.glob(_PATTERN))
+    paths = sorted(folder.glob(PATTERN))
     if not paths:
-        raise FileNotFoundError(f"no shards {_PATTERN} in {folder}; run the prepare stage first")
+        raise FileNotFoundError(f"no shards {PATTERN} in {folder}; run the prepare stage first")
     return paths
 
 
@@ -391,8 +241,8 @@ def digest_of(folder: Path) -> str:
     digests = []
     for path in shard_paths(folder):
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_GROUP):
-                values = {name: _to_numpy(pa.chunked_array([batch[name]])) for name in _CONTENT}
+            for batch in file.iter_batches(GROUP):
+                values = {name: column_to_numpy(pa.chunked_array([batch[name]])) for name in _CONTENT}
                 for i in range(batch.num_rows):
                     row = hashlib.sha256()
                     for name in ("dataset", "image_id", "annotation_id"):

@@ -30,8 +30,7 @@ def random_resized_view(
 ) -> NDArray[np.uint8]:
     """RGB (crop height, crop width, 3); the same for the same state of `rng`."""
     scale = np.array(crop.scale_xy)
-    corner = (crop.bbox_xywh[:2] + 0.5) / scale - 0.5
-    center, extent = padded_region(np.concatenate([corner, crop.bbox_xywh[2:] / scale]), crop_wh)
+    center, extent = padded_region(_box_in_source(crop), crop_wh)
     relative_wh = _random_part(rng)
     part = extent * relative_wh
     center = center + (extent - part) * (rng.random(2) - 0.5)
@@ -39,6 +38,21 @@ def random_resized_view(
     if rng.random() < FLIP_PROBABILITY:
         matrix = compose(np.array([[-1.0, 0.0, crop_wh[0] - 1], [0.0, 1.0, 0.0]]), matrix)
     return warp_image(crop.image, compose(matrix, stored_to_source(scale)), crop_wh)
+
+
+def plain_view(crop: StoredCrop, crop_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """The whole padded box, unmirrored: RGB (crop height, crop width, 3)."""
+    scale = np.array(crop.scale_xy)
+    center, extent = padded_region(_box_in_source(crop), crop_wh)
+    matrix = crop_matrix(center, extent, crop_wh)
+    return warp_image(crop.image, compose(matrix, stored_to_source(scale)), crop_wh)
+
+
+def _box_in_source(crop: StoredCrop) -> NDArray[np.float64]:
+    """(4,) the box in pixels of the source image, with its origin at the stored crop's corner."""
+    scale = np.array(crop.scale_xy)
+    corner = (crop.bbox_xywh[:2] + 0.5) / scale - 0.5
+    return np.concatenate([corner, crop.bbox_xywh[2:] / scale])
 
 
 def _random_part(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitpose.evaluation.ground_truth import TruthPerson, read_ground_truth
-from vitpose.evaluation.judge import MAX_DETECTIONS, coco_figures
+from vitpose.evaluation.ground_truth import TruthPerson, check_skeleton, read_ground_truth
+from vitpose.evaluation.judge import MAX_DETECTIONS, Matches, coco_figures, coco_matches
 from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_matrix
 from vitpose.evaluation.results import Pairs, PersonPrediction, check_result, coco_results
 from vitpose.skeletons import Skeleton
@@ -25,7 +25,7 @@ class KeypointEvaluator:
 
     Args:
         annotations: COCO annotation file.
-        skeleton: of the predictions; its keypoints must be as many as the file's.
+        skeleton: of the predictions; see `ground_truth.check_skeleton`.
         score_threshold: see `oks.rescore`.
         nms_threshold: see `oks.oks_nms`; None drops no one.
         area_of_bbox: see `ground_truth.read_ground_truth`.
@@ -41,11 +41,7 @@ class KeypointEvaluator:
         area_of_bbox: float | None = None,
     ) -> None:
         self.truth = read_ground_truth(annotations, area_of_bbox=area_of_bbox)
-        if self.truth.skeleton.num_keypoints != skeleton.num_keypoints:
-            raise ValueError(
-                f"{annotations} has {self.truth.skeleton.num_keypoints} keypoints a person, "
-                f"skeleton {skeleton.name!r} has {skeleton.num_keypoints}; they must be the same"
-            )
+        check_skeleton(self.truth, skeleton)
         self.skeleton = skeleton
         self.protocol: dict[str, Any] = {
             "score_threshold": score_threshold,
@@ -158,13 +154,16 @@ class KeypointEvaluator:
             )
         return results
 
-    def evaluate(self, only: Collection[int] | None = None) -> dict[str, float]:
+    def evaluate(
+        self, only: Collection[int] | None = None, images: Collection[int] | None = None
+    ) -> dict[str, float]:
         """The ten figures `judge.STATS`; -1 where no person is in a figure's range.
 
         Args:
             only: annotation ids to count. The other persons become regions to ignore, and the
                 predictions made for them are left out; a detector's prediction belongs to the
                 annotation of its image with which it has the highest OKS.
+            images: image ids to evaluate, None for all.
 
         Raises:
             ValueError: no predictions, or `only` names no person that counts.
@@ -177,7 +176,11 @@ class KeypointEvaluator:
                 raise ValueError("none of the annotations asked for has a labelled keypoint")
             members = {None, *only}
             results = [row for row in results if self._owner(row) in members]
-        return coco_figures(self.truth, results, self.skeleton.sigmas, only)
+        return coco_figures(self.truth, results, self.skeleton.sigmas, only, images)
+
+    def matches(self) -> Matches:
+        """pycocotools' decision on each prediction, for `bootstrap`."""
+        return coco_matches(self.truth, self.results(), self.skeleton.sigmas)
 
     def pairs(self) -> Pairs:
         """Predictions made in annotated boxes, beside their annotations.

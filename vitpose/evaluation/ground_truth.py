@@ -27,6 +27,8 @@ class TruthImage:
     file_name: str
     image_wh: tuple[int, int] | None
     """Width and height in pixels, None where the file does not say."""
+    crowd_index: float | None = None
+    """CrowdPose's measure of crowding, 0..1; None in other data sets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +86,10 @@ def read_ground_truth(path: Path, *, area_of_bbox: float | None = None) -> Groun
             f"{path}: {len(categories)} categories with 'keypoints'; expected exactly one, "
             "such as COCO's person"
         )
-    skeleton = skeleton_from_coco_category(categories[0], path.stem)
+    count = len(categories[0]["keypoints"])
+    # CrowdPose's files carry COCO's limbs beside their own 14 keypoints; evaluation needs none.
+    limbs = [limb for limb in categories[0].get("skeleton") or () if 1 <= min(limb) <= max(limb) <= count]
+    skeleton = skeleton_from_coco_category({**categories[0], "skeleton": limbs}, path.stem)
     category_id = categories[0]["id"]
     images = {row["id"]: _image(row) for row in raw["images"]}
     persons = []
@@ -113,6 +118,26 @@ def read_ground_truth(path: Path, *, area_of_bbox: float | None = None) -> Groun
     )
 
 
+def check_skeleton(truth: GroundTruth, skeleton: Skeleton) -> None:
+    """Raise `ValueError` unless predictions of `skeleton` can be compared with `truth`.
+
+    As many keypoints, and none of the same name at another place: CrowdPose, AIC and LSP all have 14,
+    in different orders. Names that only one of the two has are taken as other spellings.
+    """
+    theirs, ours = truth.skeleton.keypoints, skeleton.keypoints
+    if len(theirs) != len(ours):
+        raise ValueError(
+            f"{truth.source} has {len(theirs)} keypoints a person, skeleton {skeleton.name!r} has "
+            f"{len(ours)}; they must be the same"
+        )
+    for index, name in enumerate(theirs):
+        if name in ours and ours.index(name) != index:
+            raise ValueError(
+                f"{truth.source}: {name!r} is keypoint {index}, in skeleton {skeleton.name!r} it is "
+                f"keypoint {ours.index(name)}; bring one into the order of the other"
+            )
+
+
 def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; expected a COCO annotation file")
@@ -125,7 +150,13 @@ def _read_json(path: Path) -> Any:
 
 def _image(row: Mapping[str, Any]) -> TruthImage:
     size = (row["width"], row["height"]) if row.get("width") and row.get("height") else None
-    return TruthImage(image_id=row["id"], file_name=row.get("file_name", ""), image_wh=size)
+    crowd_index = row.get("crowdIndex")
+    return TruthImage(
+        image_id=row["id"],
+        file_name=row.get("file_name", ""),
+        image_wh=size,
+        crowd_index=None if crowd_index is None else float(crowd_index),
+    )
 
 
 def _person(row: Mapping[str, Any], count: int, area_of_bbox: float | None) -> TruthPerson:

@@ -8,9 +8,11 @@ both stay in here.
 import contextlib
 import io
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -28,6 +30,7 @@ def coco_figures(
     results: Sequence[Mapping[str, Any]],
     sigmas: Sequence[float],
     only: Collection[int] | None = None,
+    images: Collection[int] | None = None,
 ) -> dict[str, float]:
     """AP and AR of results in COCO's format; -1 where no person is in a figure's range.
 
@@ -36,25 +39,87 @@ def coco_figures(
         results: of images in `truth`, checked by the caller; none gives zeros.
         sigmas: K of them, of the skeleton.
         only: annotation ids that count, None for all; the others become regions to ignore.
+        images: image ids to evaluate, None for all.
     """
     counted = None if only is None else frozenset(only)
     with contextlib.redirect_stdout(io.StringIO()):
-        dataset = COCO()
-        dataset.dataset = {
-            "images": [{"id": image_id} for image_id in truth.images],
-            "categories": [{"id": truth.category_id}],
-            "annotations": [_annotation(p, truth.category_id, counted) for p in truth.persons],
-        }
-        dataset.createIndex()
-        # loadRes fails on an empty list; an empty COCO means that nobody was found.
-        detections = dataset.loadRes([dict(row) for row in results]) if results else COCO()
-        judge = COCOeval(dataset, detections, "keypoints")
-        judge.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
-        judge.params.maxDets = [MAX_DETECTIONS]
-        judge.evaluate()
+        judge = _judged(truth, results, sigmas, counted, images)
         judge.accumulate()
         judge.summarize()
     return dict(zip(STATS, (float(value) for value in judge.stats), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matches:
+    """What pycocotools decided about each of D detections, at T thresholds of OKS, for all sizes."""
+
+    image_ids: NDArray[np.int64]
+    """(I,) the images with a detection or a person."""
+    image_index: NDArray[np.int64]
+    """(D,) into `image_ids`; detections are sorted by score, highest first."""
+    found: NDArray[np.bool_]
+    """(T, D) matched to a person that counts."""
+    wrong: NDArray[np.bool_]
+    """(T, D) matched to nobody; the rest was matched to a region to ignore."""
+    persons: NDArray[np.int64]
+    """(I,) persons that count."""
+
+
+def coco_matches(
+    truth: GroundTruth, results: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
+) -> Matches:
+    """The decisions behind `coco_figures`, for statistics over images.
+
+    Raises `ValueError` for no results.
+    """
+    if not results:
+        raise ValueError("no results to match; give at least one")
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = _judged(truth, results, sigmas, None, None)
+    # One entry an area range and image, ranges first; the first range is all sizes.
+    entries = [e for e in judge.evalImgs[: len(judge.params.imgIds)] if e is not None]
+    scores = np.concatenate([e["dtScores"] for e in entries])
+    order = np.argsort(-scores, kind="mergesort")  # as pycocotools sorts
+    matched = np.concatenate([e["dtMatches"] for e in entries], axis=1)[:, order] > 0
+    ignored = np.concatenate([e["dtIgnore"] for e in entries], axis=1)[:, order].astype(bool)
+    index = np.repeat(np.arange(len(entries)), [len(e["dtScores"]) for e in entries])
+    return Matches(
+        image_ids=np.array([e["image_id"] for e in entries]),
+        image_index=index[order],
+        found=matched & ~ignored,
+        wrong=~matched & ~ignored,
+        persons=np.array([np.count_nonzero(e["gtIgnore"] == 0) for e in entries]),
+    )
+
+
+def _judged(
+    truth: GroundTruth,
+    results: Sequence[Mapping[str, Any]],
+    sigmas: Sequence[float],
+    counted: frozenset[int] | None,
+    images: Collection[int] | None,
+) -> COCOeval:
+    """pycocotools after its matching; prints."""
+    dataset = COCO()
+    dataset.dataset = {
+        "images": [{"id": image_id} for image_id in truth.images],
+        "categories": [{"id": truth.category_id}],
+        # Numbered from 1: pycocotools takes a match with annotation 0 for no match.
+        "annotations": [
+            {"id": i, **_annotation(person, truth.category_id, counted)}
+            for i, person in enumerate(truth.persons, start=1)
+        ],
+    }
+    dataset.createIndex()
+    # loadRes fails on an empty list; an empty COCO means that nobody was found.
+    detections = dataset.loadRes([dict(row) for row in results]) if results else COCO()
+    judge = COCOeval(dataset, detections, "keypoints")
+    judge.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
+    judge.params.maxDets = [MAX_DETECTIONS]
+    if images is not None:
+        judge.params.imgIds = sorted(images)
+    judge.evaluate()
+    return judge
 
 
 def _annotation(person: TruthPerson, category_id: int, counted: frozenset[int] | None) -> dict[str, Any]:
@@ -62,7 +127,6 @@ def _annotation(person: TruthPerson, category_id: int, counted: frozenset[int] |
     counts = counted is None or person.annotation_id in counted
     triples = np.concatenate([person.keypoints_image, person.visibility[:, None]], axis=1)
     return {
-        "id": person.annotation_id,
         "image_id": person.image_id,
         "category_id": category_id,
         "bbox": person.bbox_xywh.tolist(),

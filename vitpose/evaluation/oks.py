@@ -34,7 +34,7 @@ def oks_matrix(
     Args:
         keypoints_image: (N, K, 2).
         truth_image: (M, K, 2).
-        visibility: (M, K); only labelled keypoints, > 0, count.
+        visibility: (M, K) in {0, 1, 2}; only labelled keypoints, > 0, count.
         areas: (M,) of the annotated persons, in square pixels.
         bboxes_xywh: (M, 4); where a person has no labelled keypoint (a crowd region), the distance
             is that to a box of three times the size around the same center.
@@ -42,12 +42,12 @@ def oks_matrix(
     """
     predicted = np.asarray(keypoints_image, np.float64)[:, None]  # (N, 1, K, 2)
     truth = np.asarray(truth_image, np.float64)[None]  # (1, M, K, 2)
-    labelled = np.greater(np.asarray(visibility, np.float64), 0)  # (M, K)
+    labelled = np.asarray(visibility).astype(bool)  # (M, K)
     bboxes = np.asarray(bboxes_xywh, np.float64)
     low = (bboxes[:, :2] - bboxes[:, 2:])[:, None]  # (M, 1, 2)
     high = (bboxes[:, :2] + 2 * bboxes[:, 2:])[:, None]
     outside = np.maximum(0, low - predicted) + np.maximum(0, predicted - high)
-    unlabelled = ~labelled.any(axis=1)  # (M,)
+    unlabelled = np.count_nonzero(labelled, axis=1) == 0  # (M,)
     offset = np.where(unlabelled[:, None, None], outside, predicted - truth)
     variances = (2 * np.asarray(sigmas, np.float64)) ** 2
     scale = np.asarray(areas, np.float64)[:, None] + _TINY

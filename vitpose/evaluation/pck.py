@@ -18,7 +18,7 @@ class PckResult:
     """Accuracies in 0..1."""
 
     mean: float
-    """Mean of `per_joint`, so that a rarely labelled joint counts as much as the others."""
+    """Over the keypoints; how is said by the function that gives it."""
     per_joint: dict[str, float]
     """By keypoint name; a keypoint that nobody has labelled is left out."""
     instances: int
@@ -38,6 +38,8 @@ def pck(
     bbox_share: float | None = None,
 ) -> PckResult:
     """PCK@alpha of N predictions beside N annotated persons.
+
+    The mean is that of `per_joint`, so that a rarely labelled joint counts as much as the others.
 
     Args:
         keypoints_image: (N, K, 2), predicted.

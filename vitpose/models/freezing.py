@@ -4,20 +4,35 @@ Frozen parts get no gradient and stay in eval mode through every later `model.tr
 behave as at test time; the optimizer is to be given the parameters with `requires_grad` only.
 """
 
+from types import MethodType
+
+from torch import nn
+
 from vitpose.models.pose import PoseModel
 
 
 def freeze_attention(model: PoseModel) -> None:
     """Freeze each block's attention and the norm before it ("MHSA frozen")."""
-    for i in range(len(model.backbone.blocks)):
-        model.freeze(f"backbone.blocks.{i}.attn")
-        model.freeze(f"backbone.blocks.{i}.norm1")
+    for block in model.backbone.blocks:
+        freeze(block.get_submodule("attn"))
+        freeze(block.get_submodule("norm1"))
 
 
 def freeze_ffn(model: PoseModel) -> None:
     """Freeze each block's MLP and the norm before it, and with them the embeddings ("FFN frozen")."""
-    for i in range(len(model.backbone.blocks)):
-        model.freeze(f"backbone.blocks.{i}.mlp")
-        model.freeze(f"backbone.blocks.{i}.norm2")
-    model.freeze("backbone.patch_embed")
+    for block in model.backbone.blocks:
+        freeze(block.get_submodule("mlp"))
+        freeze(block.get_submodule("norm2"))
+    freeze(model.backbone.patch_embed)
     model.backbone.pos_embed.requires_grad_(False)
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradient, and eval mode through every later `train()` of the module or of what holds it."""
+    module.requires_grad_(False)
+    module.eval()
+    object.__setattr__(module, "train", MethodType(_stay, module))
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

@@ -14,6 +14,7 @@ The paper is silent on three points; here:
 import torch
 from torch import Tensor, nn
 
+from vitpose.models.freezing import freeze
 from vitpose.models.pose import PoseModel
 
 
@@ -40,7 +41,7 @@ def learn_only_token(model: PoseModel) -> nn.Parameter:
     """
     if model.knowledge_token is None:
         raise ValueError("the model has no knowledge token; call attach_knowledge_token(model, None)")
-    model.freeze("backbone")
-    model.freeze("heads")
+    for part in model.children():
+        freeze(part)
     model.knowledge_token.requires_grad_(True)
     return model.knowledge_token

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitpose.models.backbone import Backbone
 from vitpose.models.config import PoseConfig as PoseConfig
+from vitpose.models.experts import ExpertMlp
 from vitpose.models.heads import ClassicHead, SimpleHead
 from vitpose.models.sizes import find_size
 
@@ -35,7 +36,6 @@ class PoseModel(nn.Module):
         )
         self.backbone.set_attention(config.attention, config.window_hw, config.global_blocks)
         self.heads = nn.ModuleList(build_head(config, s.num_keypoints) for s in config.skeletons)
-        self.frozen: list[str] = []
         self.knowledge_token = None
         self.knowledge_projection = None
         if config.knowledge_token_dim is not None:
@@ -79,18 +79,6 @@ class PoseModel(nn.Module):
             self.knowledge_projection = projection.to(token)
         self._reconfigure(knowledge_token_dim=token.shape[-1])
 
-    def freeze(self, name: str) -> None:
-        """No gradient for the submodule `name`, and eval mode through every later `train()`."""
-        self.get_submodule(name).requires_grad_(False).eval()
-        self.frozen.append(name)
-
-    def train(self, mode: bool = True) -> "PoseModel":
-        """As `nn.Module.train`, but frozen parts stay in eval mode."""
-        super().train(mode)
-        for name in self.frozen:
-            self.get_submodule(name).eval()
-        return self
-
     def set_input_size(self, image_hw: tuple[int, int]) -> None:
         """Take images of another size; the position embeddings are resampled, the attention kept."""
         self._reconfigure(image_hw=image_hw)
@@ -129,3 +117,29 @@ def build_model(config: PoseConfig) -> PoseModel:
     Linears and positions truncated normal 0.02, the patch projection as PyTorch does, heads N(0, 0.001).
     """
     return PoseModel(config)
+
+
+def merge_expert(model: PoseModel, head: int) -> PoseModel:
+    """A plain model of one skeleton that computes what a ViTPose+ model does with this head's expert.
+
+    The source is left as it is.
+    """
+    config = model.config
+    if not config.experts:
+        raise ValueError("the model has no experts to merge; it is plain already")
+    if not 0 <= head < len(config.skeletons):
+        raise ValueError(f"head {head} does not exist; there are 0 .. {len(config.skeletons) - 1}")
+    plain = PoseModel(replace(config, experts=0, skeletons=(config.skeletons[head],)))
+    prefix = f"heads.{head}."
+    weights = {}
+    for key, value in model.state_dict().items():
+        if key.startswith(prefix):
+            weights["heads.0." + key.removeprefix(prefix)] = value
+        elif not key.startswith("heads.") and ".mlp." not in key:
+            weights[key] = value
+    for i, block in enumerate(model.backbone.blocks):
+        if isinstance(block.mlp, ExpertMlp):
+            merged = block.mlp.merged(head).state_dict()
+            weights |= {f"backbone.blocks.{i}.mlp.{k}": v for k, v in merged.items()}
+    plain.load_state_dict(weights)
+    return plain.train(model.training)

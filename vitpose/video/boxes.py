@@ -38,13 +38,12 @@ class FrameBoxes:
                 )
             found.setdefault(int(frame), []).append((bbox, float(score)))
         self._boxes = {
-            frame: Boxes(
-                np.array([bbox for bbox, _ in rows]), np.array([s for _, s in rows], np.float32)
-            )
+            frame: Boxes(np.array([bbox for bbox, _ in rows]), np.array([s for _, s in rows], np.float32))
             for frame, rows in found.items()
         }
 
     def __call__(self, frame_index: int) -> Boxes:
+        """Boxes of one frame."""
         return self._boxes.get(frame_index, NO_BOXES)
 
     def __len__(self) -> int:
@@ -120,11 +119,16 @@ def _from_results(raw: list[Any], path: Path) -> Iterable[tuple[int, Any, float]
             yield row["image_id"], row["bbox"], row["score"]
 
 
-def _from_annotations(
-    raw: Mapping[str, Any], video: str, path: Path
-) -> Iterable[tuple[int, Any, float]]:
-    """COCO annotations; images say which frame they are by `frame_index` (and `video`), or by id."""
+def _from_annotations(raw: Mapping[str, Any], video: str, path: Path) -> Iterable[tuple[int, Any, float]]:
+    """COCO annotations; images say which frame they are by `frame_index` (and `video`), or by id.
+
+    An image whose file has the name of `video` is that picture, its only frame.
+    """
     frames = {
+        image["id"]: 0
+        for image in raw["images"]
+        if Path(str(image.get("file_name", ""))).name == Path(video).name
+    } or {
         image["id"]: image.get("frame_index", image["id"])
         for image in raw["images"]
         if image.get("video", video) == video
@@ -137,25 +141,15 @@ def _from_annotations(
 def _from_archive(raw: Mapping[str, Any], video: str, path: Path) -> Iterable[tuple[int, Any, float]]:
     entry = archive_entry(raw, video, path)
     for index, frame in enumerate(entry["frames"]):
-        for person in people_of(frame):
+        for person in frame:
             yield index, person["bbox_xywh"], 1.0
 
 
 def archive_entry(raw: Mapping[str, Any], video: str, path: Path) -> Mapping[str, Any]:
     """The entry of one video in a built-in archive's `ground_truth.json`."""
-    videos = raw["videos"]
-    if isinstance(videos, Mapping):
-        found = videos.get(video)
-    else:
-        found = next((v for v in videos if video in (v.get("name"), v.get("file"))), None)
-    if found is None:
-        raise ValueError(f"{path} says nothing of {video!r}")
-    return found
-
-
-def people_of(frame: Any) -> list[Mapping[str, Any]]:
-    """The people of one frame of `ground_truth.json`."""
-    return frame["people"] if isinstance(frame, Mapping) else frame
+    if video not in raw["videos"]:
+        raise ValueError(f"{path} says nothing of {video!r}; it has {', '.join(raw['videos'])}")
+    return raw["videos"][video]
 
 
 def _from_mot(path: Path) -> Iterable[tuple[int, list[float], float]]:

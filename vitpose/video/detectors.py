@@ -97,6 +97,7 @@ class YoloxDetector:
         self.grid, self.strides = self._grid(self.side)
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """People of an RGB image (H, W, 3)."""
         height, width = image.shape[:2]
         scale = min(self.side / width, self.side / height)
         small_wh = (int(width * scale), int(height * scale))
@@ -173,6 +174,7 @@ class TorchvisionDetector:
             self.model = self.model.cuda()
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """People of an RGB image (H, W, 3)."""
         import torch
 
         device = next(self.model.parameters()).device
@@ -193,9 +195,10 @@ class HogDetector:
 
     def __init__(self) -> None:
         self.hog = cv2.HOGDescriptor()
-        self.hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())  # type: ignore[arg-type]
+        self.hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())  # type: ignore[attr-defined]
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """People of an RGB image (H, W, 3)."""
         if image.shape[0] < 128 or image.shape[1] < 64:  # the detector's window
             return NO_BOXES
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -204,8 +207,8 @@ class HogDetector:
             return NO_BOXES
         corners = np.asarray(found, np.float64)
         corners[:, 2:] += corners[:, :2]
-        scores = 1 / (1 + np.exp(-np.asarray(margins, np.float32).ravel()))
-        return _suppressed(corners, scores, image.shape[1], image.shape[0])
+        scores = 1 / (1 + np.exp(-np.asarray(margins, np.float64).ravel()))
+        return _suppressed(corners, scores.astype(np.float32), image.shape[1], image.shape[0])
 
 
 def _suppressed(

@@ -16,9 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
+
+from vitpose.video.packets import (
+    Segment,
+    decode,
+    open_video,
+    scan_packets,
+    segment_at,
+    segment_times,
+)
 
 OK = "ok"
 UNDECODABLE = "undecodable"
@@ -63,44 +71,18 @@ class VideoInfo:
     """Frames at the end that the container lists and the file does not hold (a truncated file)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
-    """Frames `start` to `stop` (exclusive) of a video, and where to enter the file to decode them."""
-
-    start: int
-    stop: int
-    start_pts: int | None = None
-    """Time of the first frame; None in a video that is not timed and where no frame is in the file."""
-    stop_pts: int | None = None
-    """Time of the first frame after the segment; None at the end."""
-    seek_dts: int | None = None
-    """Decoding time of the keyframe at or before the first frame; None: decode from the beginning."""
-    missing: int = 0
-    """So many frames at the segment's end are listed by the container and absent from the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Packets:
-    """All that demuxing tells: (pts, dts) of keyframes in decoding order, times in display order."""
-
-    times: list[int]
-    keys: list[tuple[int, int]]
-    timed: bool
-    missing: int
-
-
 def probe(path: Path) -> VideoInfo:
     """Count, size, rate, rotation and digest of a video, from its packets and its first good frame.
 
     Raises:
         ValueError: not a video, no video stream, or no frame decodes; the message is the reason.
     """
-    packets = _scan(path)
-    with _open(path) as (container, stream):
+    packets = scan_packets(path)
+    with open_video(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         first = None
         count = 0
-        for frame in _decoded(container, stream):
+        for frame in decode(container, stream):
             count += 1
             if first is None and frame is not None and not frame.is_corrupt:
                 first = frame
@@ -128,9 +110,9 @@ def segments(path: Path, info: VideoInfo, frames: int) -> list[Segment]:
     """The video in segments of `frames` frames, the last one shorter: a function of the file alone."""
     if frames < 1:
         raise ValueError(f"a segment needs at least 1 frame, got {frames}")
-    packets = _scan(path) if info.timed else None
+    packets = scan_packets(path) if info.timed else None
     bounds = [(i, min(i + frames, info.frames)) for i in range(0, info.frames, frames)]
-    return [_segment(packets, start, stop) for start, stop in bounds]
+    return [segment_at(packets, start, stop) for start, stop in bounds]
 
 
 def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
@@ -143,7 +125,7 @@ def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator
     if not 0 <= start:
         raise ValueError(f"start must not be negative, got {start}")
     if start < stop:
-        yield from read_segment(path, _segment(_scan(path) if info.timed else None, start, stop))
+        yield from read_segment(path, segment_at(scan_packets(path) if info.timed else None, start, stop))
 
 
 def read_segment(path: Path, segment: Segment) -> Iterator[Frame]:
@@ -178,28 +160,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _segment(packets: _Packets | None, start: int, stop: int) -> Segment:
-    if packets is None:
-        return Segment(start=start, stop=stop)
-    held = len(packets.times)
-    missing = max(0, stop - max(start, held))
-    if start >= held:
-        return Segment(start=start, stop=stop, missing=missing)
-    start_pts = packets.times[start]
-    entry = max((key for key in packets.keys if key[0] <= start_pts), default=None)
-    return Segment(
-        start=start,
-        stop=stop,
-        start_pts=start_pts,
-        stop_pts=packets.times[stop] if stop < held else None,
-        seek_dts=entry[1] if entry is not None and entry != packets.keys[0] else None,
-        missing=missing,
-    )
-
-
 def _read_by_time(path: Path, segment: Segment, seek_dts: int | None) -> Iterator[Frame]:
     """Frames identified by presentation time. With `seek_dts` nothing comes where seeking fails."""
-    times = _times_of(path, segment, seek_dts)
+    times = segment_times(path, segment, seek_dts)
     held = segment.stop - segment.start - segment.missing
     if len(times) != held:
         if seek_dts is not None:
@@ -211,11 +174,11 @@ def _read_by_time(path: Path, segment: Segment, seek_dts: int | None) -> Iterato
     position = {pts: i for i, pts in enumerate(times)}
     due = 0
     if held:
-        with _open(path) as (container, stream):
+        with open_video(path) as (container, stream):
             base = stream.time_base
             if seek_dts is not None:
                 container.seek(seek_dts, stream=stream, backward=True)
-            for decoded in _decoded(container, stream):
+            for decoded in decode(container, stream):
                 if decoded is None or decoded.pts is None:
                     continue
                 if segment.stop_pts is not None and decoded.pts >= segment.stop_pts:
@@ -238,8 +201,8 @@ def _read_by_time(path: Path, segment: Segment, seek_dts: int | None) -> Iterato
 def _read_in_order(path: Path, segment: Segment) -> Iterator[Frame]:
     """Frames of a video without usable times, numbered as the decoder hands them out."""
     index = -1
-    with _open(path) as (container, stream):
-        for index, decoded in enumerate(_decoded(container, stream)):
+    with open_video(path) as (container, stream):
+        for index, decoded in enumerate(decode(container, stream)):
             if index >= segment.stop:
                 return
             if index < segment.start:
@@ -253,116 +216,6 @@ def _read_in_order(path: Path, segment: Segment) -> Iterator[Frame]:
             f"{path}: had at least {segment.stop} frames when probed, now {index + 1}; the file has "
             "changed, plan it anew"
         )
-
-
-def _scan(path: Path) -> _Packets:
-    times: list[int] = []
-    keys: list[tuple[int, int]] = []
-    timed = True
-    listed = 0
-    last_dts: int | None = None
-    with _open(path) as (container, stream):
-        for packet in _packets(container, stream):
-            listed += 1
-            if packet.is_discard or not packet.size:  # cut away by the container's edit list, or empty
-                continue
-            if packet.pts is None or (
-                packet.dts is not None and last_dts is not None and packet.dts < last_dts
-            ):
-                timed = False
-                times.append(-1)
-                continue
-            last_dts = packet.dts if packet.dts is not None else last_dts
-            times.append(packet.pts)
-            if packet.is_keyframe and packet.dts is not None:
-                keys.append((packet.pts, packet.dts))
-        # Only MP4 and MOV list their samples exactly; the counts in other headers are estimates.
-        exact = "mp4" in container.format.name
-        missing = max(0, stream.frames - listed) if exact else 0
-    timed = timed and len(set(times)) == len(times)
-    return _Packets(sorted(times) if timed else times, keys, timed, missing)
-
-
-def _times_of(path: Path, segment: Segment, seek_dts: int | None) -> list[int]:
-    """Presentation times of the segment's packets, in display order; [] where seeking fails."""
-    times = []
-    if segment.start_pts is None:
-        return times
-    with _open(path) as (container, stream):
-        if seek_dts is not None:
-            container.seek(seek_dts, stream=stream, backward=True)
-        for number, packet in enumerate(_packets(container, stream)):
-            if seek_dts is not None and number == 0:
-                late = packet.pts is None or packet.pts > segment.start_pts
-                if late or not packet.is_keyframe:
-                    return []
-            if packet.is_discard or packet.pts is None or not packet.size:
-                continue
-            if segment.stop_pts is not None:
-                if packet.dts is not None and packet.dts >= segment.stop_pts:
-                    break
-                if packet.pts >= segment.stop_pts:
-                    continue
-            if packet.pts >= segment.start_pts:
-                times.append(packet.pts)
-    return sorted(times)
-
-
-class _open:
-    """`with _open(path) as (container, stream)`; av's errors become one `ValueError` with a reason."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> tuple[Any, Any]:
-        if not self.path.is_file():
-            raise FileNotFoundError(f"no video at {self.path}")
-        if self.path.stat().st_size == 0:
-            raise ValueError(f"{self.path}: the file is empty")
-        try:
-            self.container = av.open(str(self.path))
-        except (av.error.FFmpegError, OSError) as error:
-            raise ValueError(f"{self.path}: not a readable video ({_said(error)})") from error
-        streams = [s for s in self.container.streams.video if s.codec_context is not None]
-        if not streams:
-            self.container.close()
-            raise ValueError(f"{self.path}: holds no video stream that can be decoded")
-        return self.container, streams[0]
-
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets in decoding order, up to the end or to where the file can be read no more."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
-            return
-        if packet.size or packet.pts is not None:  # the flush packet that ends the file has neither
-            yield packet
-
-
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames in display order; None in the place of a packet that the decoder refused."""
-    for packet in _packets(container, stream):
-        if not packet.size:
-            continue
-        if packet.is_discard:
-            yield from _attempt(stream, packet) or []
-            continue
-        frames = _attempt(stream, packet)
-        yield from [None] if frames is None else frames
-    yield from _attempt(stream, None) or []
-
-
-def _attempt(stream: Any, packet: Any) -> list[Any] | None:
-    try:
-        return stream.codec_context.decode(packet)
-    except av.error.FFmpegError:
-        return None
 
 
 def _frame(index: int, decoded: Any, base: Any) -> Frame:
@@ -390,7 +243,3 @@ def _rotation(decoded: Any) -> int:
     """The display matrix's angle, to the nearest right angle, in {0, 90, 180, -90}."""
     turns = round(decoded.rotation / 90) % 4
     return turns * 90 if turns < 3 else -90
-
-
-def _said(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -27,7 +27,7 @@ class TrackingConfig:
     """When two sightings are the same person."""
 
     min_similarity: float = 0.2
-    """0..1; measured on walking people at 10 frames per second, neighbours stay below it."""
+    """0..1."""
     max_gap: int = 15
     """Frames a person may be out of sight, undecodable frames included."""
 
@@ -73,9 +73,7 @@ class Tracker:
                     identities[n] = self._tracks[t].identity
         for n in np.flatnonzero(identities < 0):
             identities[n] = self._next
-            self._tracks.append(
-                _Track(self._next, frame, bboxes_xywh[n], keypoints[n], np.zeros(2))
-            )
+            self._tracks.append(_Track(self._next, frame, bboxes_xywh[n], keypoints[n], np.zeros(2)))
             self._next += 1
         return identities
 
@@ -92,9 +90,7 @@ class Tracker:
 
     @staticmethod
     def _follow(track: _Track, frame: int, bbox_xywh: Array, keypoints: Array) -> None:
-        moved = (bbox_xywh[:2] + bbox_xywh[2:] / 2) - (
-            track.bbox_xywh[:2] + track.bbox_xywh[2:] / 2
-        )
+        moved = (bbox_xywh[:2] + bbox_xywh[2:] / 2) - (track.bbox_xywh[:2] + track.bbox_xywh[2:] / 2)
         # Detectors' boxes jitter, so half of the old velocity stays.
         track.velocity = (track.velocity + moved / (frame - track.frame)) / 2
         track.frame, track.bbox_xywh, track.keypoints = frame, bbox_xywh, keypoints

@@ -64,6 +64,8 @@ def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
                 raise _Unusable("repeated annotation id")
             seen.add(annotation_id)
             image_id = _integer(raw.get("image_id"))
+            if image_id is None:
+                raise _Unusable("annotation without an integer image_id")
             file_name = index.file_name(image_id)
             if raw.get("category_id", category_ids[0]) not in category_ids:
                 raise _Unusable("category without keypoints")
@@ -80,7 +82,7 @@ def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
         rows.append(
             PersonRow(
                 dataset=name,
-                image_id=image_id or 0,
+                image_id=image_id,
                 annotation_id=annotation_id,
                 image_path=path,
                 image_wh=image_wh,
@@ -129,16 +131,12 @@ class _ImageIndex:
         self._entries[image_id] = (file_name, (width, height))
         return None
 
-    def file_name(self, image_id: int | None) -> str:
+    def file_name(self, image_id: int) -> str:
         """As the annotations give it; empty where there is no entry."""
-        if image_id is None:
-            return ""
         return self._entries.get(image_id, self._unusable.get(image_id, ("", None)))[0]
 
-    def find(self, image_id: int | None) -> tuple[Path, tuple[int, int]]:
+    def find(self, image_id: int) -> tuple[Path, tuple[int, int]]:
         """Path and size. Raises `_Unusable`."""
-        if image_id is None:
-            raise _Unusable("annotation without an integer image_id")
         if image_id not in self._entries:
             raise _Unusable(self._unusable.get(image_id, ("", "image_id without an image entry"))[1])
         file_name, image_wh = self._entries[image_id]
@@ -175,7 +173,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _skeleton(content: dict[str, Any], path: Path, name: str) -> tuple[Skeleton, list[Any]]:
     """The skeleton and the ids of the categories that have it."""
-    categories = [c for c in content["categories"] if isinstance(c, dict) and c.get("keypoints")]
+    categories = [c for c in content["categories"] if isinstance(c, dict) and _has_names(c)]
     if not categories:
         raise ValueError(
             f"{path}: no category lists 'keypoints'; add their names, in the order of the annotations, "
@@ -186,7 +184,14 @@ def _skeleton(content: dict[str, Any], path: Path, name: str) -> tuple[Skeleton,
         raise ValueError(
             f"{path}: categories {names} have different keypoints; split the file, one skeleton each"
         )
-    return skeleton_from_coco_category(categories[0], name), [c.get("id") for c in categories]
+    # Named after the category, so that the train and the val file of one data set have one skeleton.
+    skeleton = skeleton_from_coco_category(categories[0], str(categories[0].get("name") or name))
+    return skeleton, [c.get("id") for c in categories]
+
+
+def _has_names(category: dict[str, Any]) -> bool:
+    names = category.get("keypoints")
+    return isinstance(names, list) and len(names) > 0 and all(isinstance(n, str) for n in names)
 
 
 def _keypoints(raw: dict[str, Any], count: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:

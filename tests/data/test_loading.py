@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+
+from vitpose.data.augmentation import NO_AUGMENTATION, AugmentationConfig
+from vitpose.data.loading import EpochSampler, PoseBatch, image_loader, pose_loader
+from vitpose.data.pixels import to_model_input
+from vitpose.data.shards import CropShards, write_shards
+from vitpose.geometry import warp_image, warp_points
+from vitpose.skeletons import COCO_17, LSP_14
+
+CROP_WH = (48, 64)
+
+
+@pytest.fixture
+def crops(make_people, tmp_path):
+    write_shards(make_people(13).rows, tmp_path / "out", crop_wh=CROP_WH, rows_per_shard=10)
+    return CropShards(tmp_path / "out")
+
+
+def pose(crops, **change):
+    options = {"crop_wh": CROP_WH, "batch_size": 4, "seed": 3, "workers": 0, **change}
+    return pose_loader(crops, COCO_17, options.pop("config", AugmentationConfig()), **options)
+
+
+def as_bytes(batch: PoseBatch) -> list[bytes]:
+    """One string a sample."""
+    return [
+        b"".join(
+            field[i].numpy().tobytes()
+            for field in (batch.images, batch.keypoints_heatmap, batch.visibility, batch.dataset_index)
+        )
+        for i in range(len(batch.images))
+    ]
+
+
+def epochs(loader, count=2):
+    """The bytes of every sample of every batch."""
+    found = []
+    for epoch in range(count):
+        loader.set_epoch(epoch)
+        found += [as_bytes(batch) for batch in loader]
+    return found
+
+
+def test_batches_have_one_shape(crops):
+    loader = pose(crops)
+    batches = list(loader)
+    assert len(crops) == 26 and len(batches) == len(loader) == 6
+    for batch in batches:
+        assert batch.images.shape == (4, 3, 64, 48) and batch.images.dtype == torch.float32
+        assert batch.keypoints_heatmap.shape == (4, 17, 2)
+        assert batch.keypoints_heatmap.dtype == torch.float32
+        assert batch.visibility.shape == (4, 17) and batch.visibility.dtype == torch.uint8
+        assert batch.dataset_index.shape == (4,) and batch.dataset_index.dtype == torch.int64
+
+
+def test_an_epoch_shows_each_sample_at_most_once_and_the_next_in_another_order():
+    sampler = EpochSampler(0, 26, batch_size=4)
+    orders = []
+    for sampler.epoch in range(3):
+        batches = list(sampler)
+        assert {epoch for batch in batches for epoch, _ in batch} == {sampler.epoch}
+        orders.append([index for batch in batches for _, index in batch])
+        assert len(set(orders[-1])) == 24
+    assert orders[0] != orders[1] != orders[2]
+    assert len(set(orders[0]) | set(orders[1]) | set(orders[2])) == 26
+
+
+def test_workers_do_not_change_a_byte(crops):
+    assert epochs(pose(crops, workers=0)) == epochs(pose(crops, workers=2))
+
+
+def test_ranks_share_the_samples_of_one(crops):
+    one = epochs(pose(crops, batch_size=4))
+    parts = [epochs(pose(crops, batch_size=2, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert [first + second for first, second in zip(*parts, strict=True)] == one
+
+
+def test_seed_and_epoch_change_the_samples(crops):
+    first, again = epochs(pose(crops), 2), epochs(pose(crops, seed=4), 1)
+    samples = [
+        {sample for batch in batches for sample in batch} for batches in (first[:6], first[6:], again)
+    ]
+    assert len(samples[0]) == 24
+    assert not samples[0] & samples[1] and not samples[0] & samples[2]
+
+
+def test_numbers_are_the_plain_crop_without_augmentation(crops):
+    sampler = EpochSampler(3, len(crops), batch_size=4)
+    batch = next(iter(pose(crops, config=NO_AUGMENTATION)))
+    for i, (_, index) in enumerate(next(iter(sampler))):
+        crop = crops[index]
+        x, y, w, h = crop.bbox_xywh / np.tile(crop.scale_xy, 2)  # source pixels, but for the offset
+        offset = 0.5 / np.array(crop.scale_xy) - 0.5
+        width = max(w, h * 0.75) * 1.25
+        height = width / 0.75
+        left, top = x + w / 2 + offset[0] - width / 2, y + h / 2 + offset[1] - height / 2
+        to_crop = np.array([[47 / width, 0, -left * 47 / width], [0, 63 / height, -top * 63 / height]])
+        matrix = to_crop.copy()
+        matrix[:, :2] /= crop.scale_xy
+        matrix[:, 2] += to_crop[:, :2] @ offset
+        image = to_model_input([warp_image(crop.image, matrix, CROP_WH)])[0]
+        assert np.abs(batch.images[i].numpy() - image).max() < 0.02  # one grey level of rounding
+        expected = warp_points(crop.keypoints, matrix) * [11 / 47, 15 / 63]
+        np.testing.assert_allclose(batch.keypoints_heatmap[i], expected, atol=1e-4)
+
+
+def test_images_without_labels_obey_the_same_laws(crops):
+    options = {"crop_wh": CROP_WH, "seed": 3}
+    whole = [b.numpy().tobytes() for b in image_loader(crops, batch_size=4, workers=0, **options)]
+    assert whole == [b.numpy().tobytes() for b in image_loader(crops, batch_size=4, workers=2, **options)]
+    parts = [
+        [b.numpy().tobytes() for b in image_loader(
+            crops, batch_size=2, workers=0, rank=rank, world_size=2, **options)]
+        for rank in (0, 1)
+    ]  # fmt: skip
+    assert [a + b for a, b in zip(*parts, strict=True)] == whole
+    batch = next(iter(image_loader(crops, batch_size=4, workers=0, **options)))
+    assert batch.shape == (4, 3, 64, 48) and batch.dtype == torch.float32
+
+
+def test_a_batch_moves_as_one(crops):
+    batch = next(iter(pose(crops))).to("cpu")
+    assert isinstance(batch, PoseBatch) and batch.images.device.type == "cpu"
+
+
+def test_wrong_arguments_are_refused(crops):
+    with pytest.raises(ValueError, match="needs at least 54 samples, there are 26; lower the batch"):
+        pose(crops, batch_size=27, world_size=2)
+    with pytest.raises(ValueError, match="rank is 2"):
+        pose(crops, rank=2, world_size=2)
+    with pytest.raises(ValueError, match="divisible by 4"):
+        pose(crops, crop_wh=(50, 64))
+    with pytest.raises(ValueError, match="seed is -1"):
+        pose(crops, seed=-1)
+    with pytest.raises(ValueError, match="skeleton 'lsp' has 14"):
+        pose_loader(crops, LSP_14, AugmentationConfig(), crop_wh=CROP_WH, batch_size=4, seed=0, workers=0)

@@ -1,0 +1,58 @@
+import numpy as np
+
+from vitpose.data.cutting import plan_cut
+from vitpose.data.shards import StoredCrop
+from vitpose.data.unlabelled import random_resized_view
+
+CROP_WH = (48, 64)
+IMAGE_WH = (400, 400)
+
+
+def ramp_crop(bbox: np.ndarray) -> tuple[StoredCrop, np.ndarray]:
+    """A picture whose red is 0.5 x + 20 and green 0.5 y + 20, and the padded box's corners in it."""
+    x, y = np.meshgrid(np.arange(400.0), np.arange(400.0))
+    image = np.stack([x / 2 + 20, y / 2 + 20, x * 0 + 255], axis=-1).round().astype(np.uint8)
+    cut = plan_cut(bbox, IMAGE_WH, CROP_WH, 1.0)
+    crop = StoredCrop(
+        image=cut.apply(image),
+        keypoints=np.zeros((17, 2)),
+        visibility=np.zeros(17, np.uint8),
+        bbox_xywh=cut.bbox_to_crop(bbox),
+        scale_xy=tuple(cut.scale_xy),
+    )
+    return crop, cut
+
+
+def test_views_are_random_resized_crops_of_the_padded_box():
+    bbox = np.array([150.0, 120, 60, 120])  # padded: 112.5 x 150 around (180, 180)
+    crop, _ = ramp_crop(bbox)
+    areas, aspects, flips = [], [], 0
+    for seed in range(1500):
+        view = random_resized_view(crop, CROP_WH, np.random.default_rng(seed)).astype(float)
+        assert view.shape == (64, 48, 3)
+        left, right = (view[:, i, 0].mean() * 2 - 40 for i in (0, -1))
+        top, bottom = (view[i, :, 1].mean() * 2 - 40 for i in (0, -1))
+        flips += left > right
+        left, right = sorted((left, right))
+        assert left > 180 - 56.25 - 2 and right < 180 + 56.25 + 2
+        assert top > 180 - 75 - 2 and bottom < 180 + 75 + 2
+        areas.append((right - left) * (bottom - top) / (112.5 * 150))
+        aspects.append((right - left) / (bottom - top) / 0.75)
+    assert abs(flips / 1500 - 0.5) < 0.05
+    assert min(areas) > 0.17 and min(areas) < 0.25 and 0.95 < max(areas) < 1.02
+    assert 0.7 < min(aspects) < 0.8 and 1.25 < max(aspects) < 1.4
+    assert abs(np.mean(areas) - 0.57) < 0.05  # uniform in 0.2..1, fewer near 1 where little fits
+
+
+def test_outside_the_image_is_black():
+    crop, _ = ramp_crop(np.array([0.0, 100, 30, 160]))
+    seen = np.stack(
+        [random_resized_view(crop, CROP_WH, np.random.default_rng(seed)) for seed in range(50)]
+    )
+    assert (seen[..., 2] == 0).any() and (seen[..., 2] == 255).any()
+
+
+def test_same_generator_state_gives_the_same_view():
+    crop, _ = ramp_crop(np.array([150.0, 120, 60, 120]))
+    one, two = (random_resized_view(crop, CROP_WH, np.random.default_rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(one, two)

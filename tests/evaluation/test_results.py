@@ -1,0 +1,55 @@
+"""Result files: written whole, read with a clear refusal."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitpose.evaluation.results import (
+    PersonPrediction,
+    coco_results,
+    read_coco_results,
+    write_coco_results,
+)
+from vitpose.skeletons import COCO_17
+
+
+def prediction(score: float, x: float, annotation_id: int | None = None) -> PersonPrediction:
+    return PersonPrediction(
+        image_id=5,
+        annotation_id=annotation_id,
+        bbox_xywh=np.array([0, 0, 50, 100.0]),
+        bbox_score=1.0,
+        keypoints_image=np.full((17, 2), x),
+        scores=np.full(17, score, np.float32),
+        area=8000.0,
+    )
+
+
+def test_a_written_file_reads_back(tmp_path: Path) -> None:
+    results = coco_results([prediction(0.5, 3, 8), prediction(0.9, 900)], COCO_17.sigmas, category_id=1)
+    path = tmp_path / "new" / "results.json"
+    write_coco_results(results, path)
+    assert read_coco_results(path) == results
+    assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+    assert [row.get("annotation_id") for row in results] == [None, 8]
+
+
+def test_duplicates_go_unless_told_otherwise() -> None:
+    same = [prediction(0.5, 3), prediction(0.9, 3)]
+    assert len(coco_results(same, COCO_17.sigmas, category_id=1)) == 1
+    kept = coco_results(same, COCO_17.sigmas, category_id=1, nms_threshold=None)
+    assert [row["score"] for row in kept] == pytest.approx([0.5, 0.9])
+    assert coco_results([], COCO_17.sigmas, category_id=1) == []
+
+
+def test_what_is_no_result_file_is_refused(tmp_path: Path, write: Callable[..., Path]) -> None:
+    with pytest.raises(FileNotFoundError, match="none.json"):
+        read_coco_results(tmp_path / "none.json")
+    for content, fault in (([], "has no results"), ({}, "json list"), ([1], "json list")):
+        with pytest.raises(ValueError, match=fault):
+            read_coco_results(write(content))
+    (tmp_path / "cut.json").write_text('[{"image_id": 1,')
+    with pytest.raises(ValueError, match="not valid JSON"):
+        read_coco_results(tmp_path / "cut.json")

@@ -1,0 +1,88 @@
+"""The rules that keep the house in order: who may import whom, and what a stage depends on."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.imports import closure, imported
+
+STAGES = ("prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label", "report")
+
+FORBIDDEN_IN_LIBRARY = {"ray", "mlflow", "dvc", "yaml", "ruamel", "pipelines", "argparse", "typer"}
+
+# What each part of the library may import of the others, lowest first.
+LAYERS = {
+    "skeletons": set(),
+    "geometry": set(),
+    "heatmap": {"skeletons", "geometry"},
+    "models": {"skeletons", "geometry"},
+    "data": {"skeletons", "geometry", "heatmap"},
+    "training": {"skeletons", "geometry", "heatmap"},
+    "evaluation": {"skeletons", "geometry", "heatmap"},
+    "visualization": {"skeletons", "geometry"},
+    "inference": {"skeletons", "geometry", "heatmap", "models", "data", "evaluation"},
+}
+
+
+def part_of(root: Path, path: Path) -> str:
+    return path.relative_to(root / "vitpose").parts[0].removesuffix(".py")
+
+
+def test_the_library_knows_no_ray_mlflow_dvc_or_yaml(root: Path) -> None:
+    for path in (root / "vitpose").rglob("*.py"):
+        names = {name.split(".")[0] for name in imported(root, path)}
+        assert not names & FORBIDDEN_IN_LIBRARY, path
+
+
+def test_imports_run_one_way(root: Path) -> None:
+    for path in (root / "vitpose").rglob("*.py"):
+        part = part_of(root, path)
+        if part not in LAYERS:
+            continue
+        for name in imported(root, path):
+            parts = name.split(".")
+            if parts[0] == "vitpose" and len(parts) > 1 and parts[1] != part:
+                assert parts[1] in LAYERS[part], f"{path.relative_to(root)} imports {name}"
+
+
+def test_no_stage_imports_another(root: Path) -> None:
+    for stage in STAGES:
+        others = {root / "pipelines" / f"{name}.py" for name in STAGES if name != stage}
+        found = closure(root, root / "pipelines" / f"{stage}.py") & others
+        assert not found, f"{stage} imports {found}"
+
+
+def test_importing_the_library_loads_nothing_heavy(root: Path) -> None:
+    found = {p.relative_to(root).as_posix() for p in closure(root, root / "vitpose/__init__.py")}
+    assert found == {"vitpose/__init__.py"}
+
+
+def expected_code(root: Path, stage: str) -> list[str]:
+    """The import closure of a stage, as dvc.yaml must list it."""
+    files = closure(root, root / "pipelines" / f"{stage}.py")
+    return sorted(path.relative_to(root).as_posix() for path in files)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_depends_on_exactly_what_a_stage_imports(root: Path, stage: str) -> None:
+    """So a change to a plot never retrains a model, and a change to the model always does."""
+    listed = YAML(typ="safe").load(root / "dvc.yaml")["stages"][stage]["deps"]
+    code = sorted(dep for dep in listed if dep.endswith(".py"))
+    expected = expected_code(root, stage)
+    missing, superfluous = sorted(set(expected) - set(code)), sorted(set(code) - set(expected))
+    assert (missing, superfluous) == ([], []), "python -m tests.write_deps mends dvc.yaml"
+
+
+@pytest.mark.parametrize("package", ["vitpose", "pipelines"])
+def test_no_file_outgrows_one_idea(root: Path, package: str) -> None:
+    for path in (root / package).rglob("*.py"):
+        lines = path.read_text().count("\n")
+        assert lines <= 300, f"{path.relative_to(root)} has {lines} lines; split it"
+
+
+def test_no_relative_import(root: Path) -> None:
+    for package in ("vitpose", "pipelines"):
+        for path in (root / package).rglob("*.py"):
+            assert not re.search(r"^\s*from \.", path.read_text(), re.MULTILINE), path

@@ -1,0 +1,189 @@
+"""What a model costs: parameters, multiply-adds, memory for training; by arithmetic, nothing is run.
+
+One multiply-accumulate is one MAC, of matrix products and convolutions alone (norms, softmax, GELU and
+biases are left out), per image. The paper's "GFLOPs" are these GMACs, of the backbone. The simple head
+is counted as it is defined, a 3x3 convolution on the enlarged map; `heads` computes the same numbers in
+another order at a small part of that. Loads no torch, so that listing the sizes takes no time.
+"""
+
+from dataclasses import dataclass
+
+from vitpose.models.config import PoseConfig
+from vitpose.models.sizes import MLP_RATIO, PATCH, SIZES, find_size
+from vitpose.models.windows import Windows, plan_windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one configuration. Parameters in units, MACs per image."""
+
+    backbone_parameters: int
+    """With every expert, where there are any; the knowledge token is not of the backbone."""
+    head_parameters: int
+    """Of all heads."""
+    token_parameters: int
+    """Knowledge token and its projection."""
+    backbone_macs: int
+    """With one expert a sample, as at test time."""
+    head_macs: int
+    """Of one forward pass with the first head."""
+
+    @property
+    def parameters(self) -> int:
+        """Of the whole model."""
+        return self.backbone_parameters + self.head_parameters + self.token_parameters
+
+    @property
+    def gmacs(self) -> float:
+        """Of the whole model, in 10^9 multiply-accumulates."""
+        return (self.backbone_macs + self.head_macs) / 1e9
+
+
+def cost(config: PoseConfig) -> Cost:
+    """Count a configuration."""
+    dim = find_size(config.size).embed_dim
+    token = config.knowledge_token_dim
+    projection = 0 if token is None or token == dim else (token + 1) * dim
+    joints = [skeleton.num_keypoints for skeleton in config.skeletons]
+    return Cost(
+        backbone_parameters=_backbone_parameters(config),
+        head_parameters=sum(_head_parameters(config, k) for k in joints),
+        token_parameters=(token or 0) + projection,
+        backbone_macs=_backbone_macs(config),
+        head_macs=_head_macs(config, joints[0]),
+    )
+
+
+def size_table() -> list[dict[str, object]]:
+    """Every size with both heads, for COCO's 17 keypoints at 256x192: size, head, parameters, gmacs."""
+    rows: list[dict[str, object]] = []
+    for size in SIZES:
+        for head in ("classic", "simple"):
+            counted = cost(PoseConfig(size=size, head=head))
+            rows.append(
+                {
+                    "size": size,
+                    "head": head,
+                    "parameters": counted.parameters,
+                    "gmacs": round(counted.gmacs, 3),
+                }
+            )
+    return rows
+
+
+def activation_bytes(
+    config: PoseConfig,
+    *,
+    element_bytes: int = 4,
+    materialised: bool = False,
+    checkpointing: bool = False,
+) -> int:
+    """Bytes of activations that a training step keeps for its backward pass, per image.
+
+    Everything in `element_bytes` (4 for fp32) but the norms' and softmax's statistics, which are fp32;
+    parameters, gradients and optimizer are not in it. `materialised` keeps the attention weights, as
+    the plain product does; `checkpointing` keeps each block's input and, at the worst moment, one block.
+    """
+    size, (rows, columns) = find_size(config.size), config.grid_hw
+    patches = rows * columns
+    tokens = patches + _extra_tokens(config)
+    stream = tokens * size.embed_dim * element_bytes
+    statistics = tokens * 2 * 4
+    blocks = []
+    for windows in _plan(config):
+        attention = _attention_bytes(config, windows, element_bytes, materialised)
+        # Input of both norms, their outputs, the MLP's hidden channels before and after GELU.
+        blocks.append((4 + 2 * MLP_RATIO) * stream + 2 * statistics + attention)
+    kept = len(blocks) * stream + max(blocks) if checkpointing else sum(blocks)
+    image = 3 * config.image_hw[0] * config.image_hw[1] * element_bytes
+    features = patches * size.embed_dim * element_bytes  # what the head reads
+    if config.head == "classic":
+        enlarged = 4 * patches if config.stride == 8 else (4 + 16) * patches
+        features += 2 * enlarged * config.head_channels * element_bytes
+    return image + kept + stream + statistics + features
+
+
+def _plan(config: PoseConfig) -> list[Windows | None]:
+    depth = find_size(config.size).depth
+    return plan_windows(config.attention, depth, config.grid_hw, config.window_hw, config.global_blocks)
+
+
+def _extra_tokens(config: PoseConfig) -> int:
+    return 0 if config.knowledge_token_dim is None else 1
+
+
+def _backbone_parameters(config: PoseConfig) -> int:
+    size, (rows, columns) = find_size(config.size), config.grid_hw
+    dim, hidden = size.embed_dim, size.embed_dim * MLP_RATIO
+    attention = 3 * dim * (dim + 1) + dim * (dim + 1)
+    outputs = dim + (config.experts - 1) * config.part if config.experts else dim
+    mlp = hidden * (dim + 1) + outputs * (hidden + 1)
+    embedding = dim * (3 * PATCH * PATCH + 1) + rows * columns * dim
+    return embedding + size.depth * (attention + mlp + 4 * dim) + 2 * dim
+
+
+def _head_parameters(config: PoseConfig, joints: int) -> int:
+    dim, channels = find_size(config.size).embed_dim, config.head_channels
+    if config.head == "simple":
+        return joints * (9 * dim + 1)
+    second = 0 if config.stride == 8 else 16 * channels * channels + 2 * channels
+    return 16 * dim * channels + 2 * channels + second + joints * (channels + 1)
+
+
+def _backbone_macs(config: PoseConfig) -> int:
+    size, (rows, columns) = find_size(config.size), config.grid_hw
+    dim, patches, extra = size.embed_dim, rows * columns, _extra_tokens(config)
+    tokens = patches + extra
+    total = patches * dim * 3 * PATCH * PATCH
+    for windows in _plan(config):
+        linears = tokens * dim * dim * (4 + 2 * MLP_RATIO)
+        if windows is None:
+            pairs = tokens * tokens
+        else:
+            queries, keys = _window_tokens(windows, extra)
+            pairs = windows.count * queries * keys + extra * tokens
+        total += linears + 2 * pairs * dim
+    return total
+
+
+def _head_macs(config: PoseConfig, joints: int) -> int:
+    dim, channels = find_size(config.size).embed_dim, config.head_channels
+    patches = config.grid_hw[0] * config.grid_hw[1]
+    pixels = config.heatmap_hw[0] * config.heatmap_hw[1]
+    if config.head == "simple":
+        return pixels * 9 * dim * joints
+    second = 0 if config.stride == 8 else 4 * patches * channels * channels * 16
+    return patches * dim * channels * 16 + second + pixels * channels * joints
+
+
+def _window_tokens(windows: Windows, extra: int) -> tuple[int, int]:
+    """Queries and keys of one window."""
+    queries = windows.window_hw[0] * windows.window_hw[1]
+    return queries, queries + extra + (windows.count if windows.pool else 0)
+
+
+def _attention_bytes(
+    config: PoseConfig, windows: Windows | None, element_bytes: int, materialised: bool
+) -> int:
+    """Query, key, value, the mixed values, and the weights or their logarithmic sums."""
+    size, extra = find_size(config.size), _extra_tokens(config)
+    dim, heads = size.embed_dim * element_bytes, size.num_heads
+    tokens = config.grid_hw[0] * config.grid_hw[1] + extra
+    if windows is None:
+        weights = heads * tokens * (tokens * element_bytes if materialised else 4)
+        return 4 * tokens * dim + weights
+    queries, keys = _window_tokens(windows, extra)
+    all_queries, all_keys = windows.count * queries, windows.count * keys
+    pairs = all_queries * keys
+    kept = tokens * dim  # what the projection reads, back in the order of the map
+    if materialised:
+        kept += (all_queries + 2 * all_keys) * dim + heads * pairs * element_bytes
+    else:
+        kept += all_queries * (dim + heads * 4)  # mixed values and sums, in the order of the windows
+        kept += 3 * all_queries * dim + (2 * all_keys * dim if keys > queries else 0)
+    masked = windows.padded_hw != windows.grid_hw or windows.shift_hw != (0, 0)
+    if masked:
+        kept += pairs * (1 if materialised else element_bytes)  # SDPA turns the mask into numbers
+    if extra:
+        kept += 3 * tokens * dim  # the token's own attention over the whole map
+    return kept
