@@ -208,7 +208,7 @@ def _parse(text: str, position: int) -> tuple[Event, int, str]:
     claimed, previous = int(raw.pop("position")), str(raw.pop("previous"))
     raw.pop("nonce")
     return (
-        Event(**raw, position=position, effective=True, sha256=_hash(text)),
+        Event(**raw, position=position, effective=claimed == position, sha256=_hash(text)),
         claimed,
         previous,
     )

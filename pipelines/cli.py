@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes and colours cost a third of the time, and break examples in two
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 

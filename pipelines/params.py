@@ -47,6 +47,14 @@ def section(path: Path, dotted: str) -> dict[str, Any]:
     return dict(value)
 
 
+def names(path: Path, key: str) -> list[str]:
+    """A list of names at the top level, such as `models`. Raises `ValueError` where it is none."""
+    value = YAML(typ="safe").load(path).get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise ValueError(f"{path}: {key} must be a list of names, got {value!r}")
+    return value
+
+
 def merged(path: Path, common: str, specific: str) -> dict[str, Any]:
     """Section `common` overlaid with section `specific`, one level deep."""
     return {**section(path, common), **section(path, specific)}

@@ -157,14 +157,20 @@ def _decide(
 def main() -> None:
     """`python -m pipelines.register --metrics DIR --models DIR [--data DIR] --out FILE MODEL...`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: params.yaml's models")
     parser.add_argument("--metrics", type=Path, required=True, help="folder of <MODEL>.json")
     parser.add_argument("--models", type=Path, required=True, dest="folder")
     parser.add_argument("--data", type=Path, help="prepared data, to measure an older champion on it")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     config = params.from_mapping(RegisterConfig, params.section(params.PARAMS, "register"), "register")
-    result = register(given.models, config, metrics=given.metrics, folder=given.folder, data=given.data)
+    result = register(
+        given.models or params.names(params.PARAMS, "models"),
+        config,
+        metrics=given.metrics,
+        folder=given.folder,
+        data=given.data,
+    )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(audit.without_nan(result), indent=1) + "\n")
     print(f"champion: {result['model_uri']} ({result['source']}), AP {result['AP']:.3f}")

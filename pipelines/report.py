@@ -18,7 +18,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines import entry, experiments, promotion
+from pipelines import entry, experiments, params, promotion
 from pipelines.report_charts import WIDE, Line, line_chart
 from pipelines.report_clip import best_clip
 
@@ -222,7 +222,7 @@ def _history(name: str) -> Any:
 def main() -> None:
     """`python -m pipelines.report --metrics DIR --models DIR --plots DIR --out FILE MODEL...`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: params.yaml's models")
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, dest="folder")
     parser.add_argument("--plots", type=Path, required=True)
@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args())
     out = given.pop("out")
+    given["models"] = given["models"] or params.names(params.PARAMS, "models")
     page = report(Inputs(**given))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page)

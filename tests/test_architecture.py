@@ -10,7 +10,7 @@ from tests.imports import closure, imported
 
 STAGES = ("prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label", "report")
 
-FORBIDDEN_IN_LIBRARY = {"ray", "mlflow", "dvc", "yaml", "ruamel", "pipelines", "argparse", "typer"}
+FORBIDDEN_IN_LIBRARY = {"ray", "mlflow", "dvc", "yaml", "ruamel", "pipelines", "typer"}
 
 # What each part of the library may import of the others, lowest first.
 LAYERS = {
