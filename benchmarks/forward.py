@@ -52,9 +52,8 @@ def ratios(peer: Callable[[], object], run: dict[str, Callable[[], object]], rou
     """Print each candidate's median ratio to the peer, all of them once a round."""
     found: dict[str, list[float]] = {name: [] for name in run}
     for _ in range(rounds + 1):  # the first round warms up and does not count
-        base = seconds(peer)
         for name, call in run.items():
-            found[name].append(base / seconds(call))
+            found[name].append(seconds(peer) / seconds(call))
     for name, values in found.items():
         kept = values[1:]
         print(
@@ -73,23 +72,27 @@ def seconds(call: Callable[[], object]) -> float:
 def compare_models(size: str, head: str, images: Tensor, rounds: int) -> None:
     theirs = hugging_face(size, head)
     mine = ours(theirs)
-    half = copy.deepcopy(mine).to(torch.bfloat16)
-    half_images = images.to(torch.bfloat16)
-
-    def their_bf16() -> object:
-        with torch.autocast("cpu", torch.bfloat16):
-            return theirs(images)
-
+    run: dict[str, Callable[[], object]] = {f"ViTPose-{size} {head}, ours fp32": lambda: mine(images)}
     expected = theirs(images).heatmaps
-    for name, got in (("fp32", mine(images)), ("bf16", half(half_images).float())):
-        error = ((got - expected).abs().max() / expected.abs().max()).item()
-        print(f"ViTPose-{size} {head} {name}: largest difference {error:.1e} of the maximum")
-    run = {
-        f"ViTPose-{size} {head}, ours fp32": lambda: mine(images),
-        f"ViTPose-{size} {head}, ours bf16": lambda: half(half_images),
-        f"ViTPose-{size} {head}, theirs bf16 autocast": their_bf16,
-    }
+    report_difference(f"ViTPose-{size} {head} fp32", mine(images), expected)
+    if torch.cpu._is_avx512_bf16_supported():
+        half, half_images = copy.deepcopy(mine).to(torch.bfloat16), images.to(torch.bfloat16)
+
+        def their_bf16() -> object:
+            with torch.autocast("cpu", torch.bfloat16):
+                return theirs(images)
+
+        run[f"ViTPose-{size} {head}, ours bf16"] = lambda: half(half_images)
+        run[f"ViTPose-{size} {head}, theirs bf16 autocast"] = their_bf16
+        report_difference(f"ViTPose-{size} {head} bf16", half(half_images).float(), expected)
+    else:
+        print("bf16 left out: this CPU has no AVX-512 BF16 and would emulate it")
     ratios(lambda: theirs(images), run, rounds)
+
+
+def report_difference(name: str, got: Tensor, expected: Tensor) -> None:
+    error = ((got - expected).abs().max() / expected.abs().max()).item()
+    print(f"{name}: largest difference {error:.1e} of the maximum")
 
 
 def compare_simple_heads(size: str, batch: int, rounds: int) -> None:
@@ -98,8 +101,7 @@ def compare_simple_heads(size: str, batch: int, rounds: int) -> None:
     features = torch.randn(batch, 16, 12, find_size(size).embed_dim).permute(0, 3, 1, 2)
     contiguous = features.contiguous()  # as Hugging Face makes them
     expected = theirs.head(contiguous)  # type: ignore[operator]
-    error = ((mine(features) - expected).abs().max() / expected.abs().max()).item()
-    print(f"simple head of {size}: largest difference {error:.1e} of the maximum")
+    report_difference(f"simple head of {size}", mine(features), expected)
 
     def mine_ten_times() -> None:  # one call is too short for the clock
         for _ in range(10):

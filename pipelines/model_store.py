@@ -37,15 +37,21 @@ def check_folder(folder: Path) -> str:
 def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | None) -> str:
     """The model's files to MLflow as they are; the id of the logged model.
 
+    It is linked to the run if this tracking server has it: figures may come from another, through DVC.
+
     Raises `ValueError` where what comes back is not what was sent.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
+    run = None
+    with contextlib.suppress(MlflowException):
+        run = client.get_run(run_id).info.run_id if run_id else None
     logged = client.create_logged_model(
-        experiment, name=folder.name, source_run_id=run_id, model_type="pose"
+        experiment, name=folder.name, source_run_id=run, model_type="pose"
     )
-    flavor = Model(model_id=logged.model_id, run_id=run_id)
+    flavor = Model(model_id=logged.model_id, run_id=run)
     flavor.add_flavor(
         "python_function",
         loader_module="pipelines.mlflow_model",

@@ -168,7 +168,7 @@ def _follow(client: "MlflowClient", name: str) -> None:
     while wanted is not None:
         client.set_registered_model_alias(name, CHAMPION, wanted)
         now = _recorded_champion(audit.read(client, name))
-        if True:
+        if now == wanted:
             return
         wanted = now
 

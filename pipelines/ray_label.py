@@ -4,16 +4,13 @@ One row of the Ray Data job is one unit of work; the actor that decodes it also 
 only a small status crosses the object store. What is done is decided by the files that are there, so
 a run may be killed at any moment, on any machine, and started again.
 
-Where it runs is the environment's business: RAY_ADDRESS (an existing cluster, else a local one),
-VITPOSE_WORKERS (processes; default one a GPU, without GPUs one a CPU, on a local machine 4 at most)
-and VITPOSE_THREADS (torch threads of each, default 1). Archive, labels and model folder must be
-visible to all machines under the same absolute path.
+Where it runs is the environment's business, see `ray_cluster`. Archive, labels and model folder must
+be visible to all machines under the same absolute path.
 """
 
 import dataclasses
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -23,10 +20,10 @@ from typing import Any
 
 import ray
 import ray.data
-import torch
 
 from pipelines.experiments import git_commit
 from pipelines.progress import Progress
+from pipelines.ray_cluster import Cluster, positive
 from vitpose.label_merge import is_partial, merge_video, stale_files, sweep, tidy, write_manifest
 from vitpose.label_plan import (
     GROUND_TRUTH,
@@ -49,9 +46,6 @@ from vitpose.video.packets import Segment
 
 IN_DRIVER = 64
 """Up to so many videos are probed by the driver itself, sooner than a cluster would start."""
-
-OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a local Ray: statuses are small, and the default is 30 % of the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +103,11 @@ def label_archive(
         model_folder=model_folder,
         config=config,
         lineage={**settings, "code_commit": git_commit()},
-        threads=_number("VITPOSE_THREADS", 1),
+        threads=positive("VITPOSE_THREADS", 1),
     )
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    with _Cluster(address) as cluster:
+    with Cluster(address) as cluster:
         if len(videos) <= IN_DRIVER:
             planned = [plan_video(archive, video, settings) for video in videos]
         else:
@@ -178,7 +172,7 @@ class _Actor:
         return self.worker(Unit(**raw, segment=segment))
 
 
-def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: "_Cluster") -> list[dict[str, Any]]:
+def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: "Cluster") -> list[dict[str, Any]]:
     """Do the units that are missing; each video is put together when its last unit is done."""
     rows = [{"unit": json.dumps(asdict(unit))} for unit in missing]
     size = cluster.size(len(rows))
@@ -239,63 +233,3 @@ def _settle(out: Path, plan: Plan, replace: bool) -> None:
 def _sigmas(model_folder: Path) -> tuple[float, ...]:
     config = PoseConfig.from_dict(read_config(model_folder, "pose")["config"])
     return config.skeletons[0].sigmas
-
-
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"{variable} must be a number of at least 1, got {text!r}")
-    return int(text)
-
-
-class _Cluster:
-    """Ray, started when it is first needed; left running where it ran before."""
-
-    def __init__(self, address: str | None) -> None:
-        self.address = address or os.environ.get("RAY_ADDRESS")
-        self.ours = False
-        self.gpus = 0
-
-    def __enter__(self) -> "_Cluster":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.ours:
-            ray.shutdown()
-
-    def start(self, rows: int) -> None:
-        """Connect, or start a local Ray for so many rows of work."""
-        if not ray.is_initialized():
-            self.ours = True
-            if self.address:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                threads = _number("VITPOSE_THREADS", 1)
-                # Else it tells the user, at each start, what to do about Ray Data's own actors.
-                os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-                ray.init(
-                    # One more than the workers take: Ray Data's reading tasks need a CPU too.
-                    num_cpus=self._local_size(rows) * threads + 1,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        self.gpus = int(ray.cluster_resources().get("GPU", 0))
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-
-    def size(self, rows: int) -> int:
-        """Number of actors, fixed: growing pools start too slowly to be worth it."""
-        if self.ours and not self.address and not self.gpus:
-            return self._local_size(rows)
-        cpus = int(ray.cluster_resources().get("CPU", 2)) - 1
-        threads = _number("VITPOSE_THREADS", 1)
-        room = self.gpus or max(1, cpus // threads)
-        return max(1, min(rows, _number("VITPOSE_WORKERS", room), room))
-
-    @staticmethod
-    def _local_size(rows: int) -> int:
-        gpus = torch.cuda.device_count()
-        return max(1, min(rows, _number("VITPOSE_WORKERS", gpus or min(4, os.cpu_count() or 1))))

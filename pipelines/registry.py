@@ -7,7 +7,6 @@ weights judged on the same data are the same version, however often they are reg
 Knows MLflow; does not know where the figures come from, nor who may become champion (`promotion`).
 """
 
-import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -97,12 +96,10 @@ def register_version(
     content = {"metrics": json.dumps(metrics, sort_keys=True)}
     found = _same(client, name, weights, data)
     if found is None:
-        run = _existing_run(client, run_id)
-        model_id = model_store.upload(client, experiment, folder, run)
+        model_id = model_store.upload(client, experiment, folder, run_id)
         created = client.create_model_version(
             name,
             source=f"models:/{model_id}",
-            run_id=run,
             model_id=model_id,
             tags={
                 **(tags or {}), **content, "weights_digest": weights, "data_digest": data,
@@ -263,12 +260,3 @@ def _same(client: "MlflowClient", name: str, weights: str, data: str) -> str | N
     found = client.search_model_versions(f"name='{name}' and tags.weights_digest='{weights}'")
     numbers = [int(v.version) for v in found if v.tags.get("data_digest") == data]
     return str(min(numbers)) if numbers else None
-
-
-def _existing_run(client: "MlflowClient", run_id: str | None) -> str | None:
-    """The run, if this tracking server has it: metrics may come from another one, through DVC."""
-    from mlflow.exceptions import MlflowException
-
-    with contextlib.suppress(MlflowException):
-        return None if run_id is None else client.get_run(run_id).info.run_id
-    return None

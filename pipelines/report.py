@@ -11,14 +11,15 @@ import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines import entry, experiments, params, promotion
+from pipelines import audit, entry, experiments, params, promotion
+from pipelines.audit import History
 from pipelines.report_charts import WIDE, Line, line_chart
 from pipelines.report_clip import best_clip
 
@@ -85,7 +86,7 @@ def report(inputs: Inputs) -> str:
         clip=_clip(inputs),
         prepared=_optional(inputs.metrics / "prepare.json"),
         labels=_optional(inputs.metrics / "label.json"),
-        history=_history(registry["name"]),
+        history=_history(registry),
         commit=experiments.git_commit(),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -212,10 +213,16 @@ def _clip(inputs: Inputs) -> dict[str, Any] | None:
     return {"uri": uri, "video": clip.video, "frames": clip.frames, "seconds": clip.seconds}
 
 
-def _history(name: str) -> Any:
-    """The audit log, None where this machine has no registry (the page is then made of files alone)."""
+def _history(registry: Mapping[str, Any]) -> History | None:
+    """The audit log, held against the copy of its last hash that registry.json has kept.
+
+    None where this machine has no registry: the page is then made of files alone.
+    """
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return promotion.history(name)
+        past = promotion.history(registry["name"])
+        kept = registry.get("audit_head")
+        cut = audit.missing_anchor(past, audit.Head(**kept)) if kept else None
+        return replace(past, problems=(*past.problems, cut)) if cut else past
     return None
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from labelling import CONFIG, label_here, write_archive, write_model
 
+from tests.labelling import CONFIG, label_here, write_archive, write_model
 from vitpose.data.readers.coco import read_coco
 from vitpose.label_export import export_labels, skeleton_of
 from vitpose.label_merge import is_partial, stale_files

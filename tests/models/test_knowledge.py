@@ -26,6 +26,19 @@ def test_token_is_seen_by_every_token_and_then_dropped():
     assert (change > 0).all()
 
 
+def test_it_is_the_token_that_is_dropped_and_no_patch():
+    """With blocks that add nothing the feature map is the normed patch tokens, in their order."""
+    model = nano().eval()
+    for block in model.backbone.blocks:
+        for layer in (block.attn.proj, block.mlp.fc2):
+            torch.nn.init.zeros_(layer.weight)
+    attach_knowledge_token(model, torch.randn(128))
+    images = torch.randn(1, 3, 64, 48)
+    patches = model.backbone.patch_embed(images) + model.backbone.pos_embed
+    expected = model.backbone.norm(patches).reshape(1, 4, 3, 128).permute(0, 3, 1, 2)
+    assert torch.allclose(model.features(images), expected, atol=1e-6)
+
+
 def test_zero_valued_token_changes_nothing_but_attention_mass():
     """A token whose value is zero only takes a share of each softmax: outputs shrink by that share."""
     torch.manual_seed(0)

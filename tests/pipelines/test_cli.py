@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from labelling import label_here, write_archive, write_model
 
+from tests.labelling import label_here, write_archive, write_model
 from vitpose.video.frames import probe
 
 COMMANDS = (

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from labelling import CONFIG, write_archive, write_model
 
 from pipelines.label import label, pinned_model
+from tests.labelling import CONFIG, write_archive, write_model
 
 
 def test_a_registry_file_without_version_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from labelling import write_archive, write_model
 
+from tests.labelling import write_archive, write_model
 from vitpose.label_verify import verify
 
 pytestmark = pytest.mark.slow

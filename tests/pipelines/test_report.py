@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines import entry, report
+from pipelines import audit, entry, promotion, registry, report
 from pipelines.report import Inputs
 from pipelines.report_charts import Line, line_chart
 
@@ -194,3 +195,19 @@ def test_an_older_champion_is_said_to_be_one(inputs):
     text = report.report(inputs)
     assert "Champion since an earlier run" in text
     assert Page(text).open == []
+
+
+def test_the_audit_log_is_held_against_the_kept_copy_of_its_end(inputs, three):
+    promotion.promote("vitpose", "2", why="the reason of this test", who="ana")
+    path = inputs.metrics / "registry.json"
+    head = asdict(promotion.history("vitpose").head)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "audit_head": head}))
+    text = report.report(inputs)
+    assert Page(text).open == []
+    assert "the reason of this test" in text and "chain verified" in text
+    registry.connect().delete_model_version("vitpose-audit", "1")
+    with pytest.raises(audit.Conflict):
+        promotion.promote("vitpose", "3", why="stumbles over the gap")
+    promotion.promote("vitpose", "3", why="goes on")
+    text = report.report(inputs)
+    assert "not intact" in text and "the log was cut or rewritten" in text

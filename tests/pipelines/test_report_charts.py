@@ -27,10 +27,14 @@ def test_lines_stay_inside_and_higher_is_higher():
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for line in (first, second) for x, y in line)
 
 
-def test_names_never_overlap():
-    lines = [Line(name=f"m{i}", color=i, points=[(0, 1.0), (1, 0.5 + i / 1000)]) for i in range(6)]
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.5), (0.5, 1.0), (0.9, 0.7)])
+def test_names_never_overlap(start, end):
+    lines = [
+        Line(name=f"m{i}", color=i, points=[(0, start), (1, end + i / 1000), (2, end + i / 1000)])
+        for i in range(6)
+    ]
     svg = line_chart("loss", lines, x_label="epoch")
-    heights = sorted(float(y) for y in re.findall(r'class="name"[^>]* y="([\d.]+)"', svg))
+    heights = sorted(float(y) for y in re.findall(r'class="name"[^>]* y="([\d.-]+)"', svg))
     assert len(heights) == 6
     assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) >= 14
     assert heights[0] > 0 and heights[-1] < HEIGHT

@@ -1,5 +1,6 @@
 """Frames keep their identity: whatever the container, the damage and the way in."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_segments_give_the_frames_of_a_full_decode(clip: Path, length: int) -> N
 
 def test_later_segments_do_not_start_at_the_beginning(clip: Path) -> None:
     assert [s.seek_dts is None for s in segments(clip, probe(clip), 12)] == [True] + [False] * 3
+
+
+@pytest.mark.parametrize("dts_shift", [1, 100_000])
+def test_an_index_that_leads_astray_costs_time_only(clip: Path, dts_shift: int) -> None:
+    """Entered too late, or at the end, the segment is decoded from the beginning instead."""
+    parts = segments(clip, probe(clip), 10)
+    third = parts[2]
+    assert third.seek_dts is not None
+    astray = replace(third, seek_dts=parts[-1].seek_dts + dts_shift)  # type: ignore[operator]
+    assert brightness(read_segment(clip, astray)) == list(range(20, 30))
 
 
 @pytest.mark.parametrize("name", KNOWN)

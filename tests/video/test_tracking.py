@@ -36,6 +36,12 @@ def test_people_who_cross_keep_their_identities() -> None:
     assert all(ids == [0, 1] for ids in seen)
 
 
+def test_a_person_who_speeds_up_is_followed() -> None:
+    """At the end each step is wider than the box, so only the prediction overlaps."""
+    tracker = Tracker(COCO_17.sigmas)
+    assert all(follow(tracker, t, 2.0 * t * t) == [0] for t in range(20))
+
+
 def test_a_gap_is_bridged_up_to_the_limit() -> None:
     for gap, same in ((15, True), (16, False)):
         tracker = Tracker(COCO_17.sigmas, TrackingConfig(max_gap=15))

@@ -158,7 +158,9 @@ class Backbone(VisionTransformer):
                 f"images have shape {tuple(images.shape)}, expected (B, 3, {height}, {width}); "
                 "resize them, or call set_input_size on the model"
             )
-        tokens = self.patch_embed(images) + self.pos_embed
+        # The convolution leaves the tokens strided channel by channel, and every later sum would keep
+        # that layout and every norm undo it: one copy here saves two a block.
+        tokens = self.patch_embed(images).contiguous() + self.pos_embed
         tokens = self.encode(tokens, extra_tokens, dataset_index)
         rows, columns = self.grid_hw
         tokens = tokens[:, : rows * columns]

@@ -1,0 +1,76 @@
+"""Where labelling runs: an existing Ray cluster, or one of our own on this machine.
+
+The environment decides: RAY_ADDRESS, VITPOSE_WORKERS (processes; default one a GPU, without GPUs one
+a CPU, on a local machine 4 at most) and VITPOSE_THREADS (torch threads of each, default 1).
+"""
+
+import logging
+import os
+
+import ray
+import ray.data
+import torch
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Of a local Ray: statuses are small, and the default is 30 % of the memory."""
+
+
+def positive(variable: str, default: int) -> int:
+    """A whole number of at least 1 from the environment."""
+    text = os.environ.get(variable, str(default))
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{variable} must be a number of at least 1, got {text!r}")
+    return int(text)
+
+
+class Cluster:
+    """Ray, started when it is first needed; left running where it ran before."""
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address or os.environ.get("RAY_ADDRESS")
+        self.ours = False
+        self.gpus = 0
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ours:
+            ray.shutdown()
+
+    def start(self, rows: int) -> None:
+        """Connect, or start a local Ray for so many rows of work."""
+        if not ray.is_initialized():
+            self.ours = True
+            if self.address:
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                threads = positive("VITPOSE_THREADS", 1)
+                # Else it tells the user, at each start, what to do about Ray Data's own actors.
+                os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+                ray.init(
+                    # One more than the workers take: Ray Data's reading tasks need a CPU too.
+                    num_cpus=self._local_size(rows) * threads + 1,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        self.gpus = int(ray.cluster_resources().get("GPU", 0))
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+
+    def size(self, rows: int) -> int:
+        """Number of actors, fixed: growing pools start too slowly to be worth it."""
+        if self.ours and not self.address and not self.gpus:
+            return self._local_size(rows)
+        cpus = int(ray.cluster_resources().get("CPU", 2)) - 1
+        threads = positive("VITPOSE_THREADS", 1)
+        room = self.gpus or max(1, cpus // threads)
+        return max(1, min(rows, positive("VITPOSE_WORKERS", room), room))
+
+    @staticmethod
+    def _local_size(rows: int) -> int:
+        gpus = torch.cuda.device_count()
+        return max(1, min(rows, positive("VITPOSE_WORKERS", gpus or min(4, os.cpu_count() or 1))))
