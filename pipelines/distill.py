@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipelines import entry, params, pose_training, ray_train
 from pipelines.pose_training import ModelConfig, Recipe
+from pipelines.train_worker import Job
 from vitpose.data.loading import PoseBatch
 from vitpose.data.prepared import PreparedDataset, load_prepared
 from vitpose.models.attention import use_fused_attention
@@ -67,7 +68,7 @@ def token_worker(settings: dict[str, Any]) -> None:
 
 def student_worker(settings: dict[str, Any]) -> None:
     """One process of the student's training."""
-    job: ray_train.Job = settings["job"]
+    job: Job = settings["job"]
     recipe: Recipe = settings["recipe"]
     config: DistillConfig = settings["config"]
     architecture: PoseConfig = settings["architecture"]
@@ -107,7 +108,7 @@ def student_worker(settings: dict[str, Any]) -> None:
     pose_training.train(job, student, loss, loader, recipe, data)
 
 
-def _frozen(folder: Path, job: ray_train.Job) -> Any:
+def _frozen(folder: Path, job: Job) -> Any:
     """The teacher: no gradient, and in eval mode through every `train()`."""
     teacher = load_model(folder)
     freeze(teacher.backbone)

@@ -13,6 +13,7 @@ import torch
 
 from pipelines import entry, params, pose_training, ray_train
 from pipelines.pose_training import ModelConfig, Recipe
+from pipelines.train_worker import Job
 from vitpose.data.prepared import load_prepared
 from vitpose.models.attention import use_fused_attention
 from vitpose.models.pose import PoseConfig, build_model
@@ -22,7 +23,7 @@ from vitpose.training.engine import autocast_dtype
 
 def worker(settings: dict[str, Any]) -> None:
     """One process of the training."""
-    job: ray_train.Job = settings["job"]
+    job: Job = settings["job"]
     recipe: Recipe = settings["recipe"]
     architecture: PoseConfig = settings["architecture"]
     data = Path(settings["data"])

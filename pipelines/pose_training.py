@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from pipelines import ray_train, scoring
+from pipelines.train_worker import Job, fit_and_report
 from vitpose import heatmap
 from vitpose.data.augmentation import AugmentationConfig
 from vitpose.data.loading import Loader, PoseBatch, pose_loader
@@ -145,7 +146,7 @@ def heatmaps_and_target(
 
 
 def train(
-    job: ray_train.Job,
+    job: Job,
     model: PoseModel,
     loss: LossFunction,
     loader: Loader,
@@ -153,7 +154,7 @@ def train(
     data: Path,
 ) -> None:
     """A worker's training, with evaluation on the held-out people now and then."""
-    ray_train.fit_and_report(
+    fit_and_report(
         job,
         model,
         loss,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipelines import entry, params, pose_training, ray_train
 from pipelines.pose_training import ModelConfig
+from pipelines.train_worker import Job, fit_and_report
 from vitpose.data.loading import image_loader
 from vitpose.data.pixels import from_model_input, to_model_input
 from vitpose.data.prepared import load_prepared
@@ -67,7 +68,7 @@ class PretrainConfig:
 
 def worker(settings: dict[str, Any]) -> None:
     """One process of the training."""
-    job: ray_train.Job = settings["job"]
+    job: Job = settings["job"]
     config: PretrainConfig = settings["config"]
     architecture: MAEConfig = settings["architecture"]
     context = ray.train.get_context()
@@ -89,7 +90,7 @@ def worker(settings: dict[str, Any]) -> None:
         device = next(model.parameters()).device
         return model(images.to(device, non_blocking=True))[0], {}
 
-    ray_train.fit_and_report(job, model, loss, loader, batch_size=config.batch_size)
+    fit_and_report(job, model, loss, loader, batch_size=config.batch_size)
 
 
 def pretrain(size: str, model: ModelConfig, config: PretrainConfig, *, data: Path, out: Path) -> None:

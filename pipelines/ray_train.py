@@ -11,15 +11,10 @@ VITPOSE_STORAGE (a folder that every node sees, default ./runs), VITPOSE_WORKERS
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +29,10 @@ import ray.train.torch
 import torch
 
 from pipelines import experiments
+from pipelines.train_progress import following
+from pipelines.train_worker import Job
 from vitpose.training import checkpoint, engine
-from vitpose.training.optim import OptimConfig, build_optimizer
-
-Evaluate = Callable[[torch.nn.Module], dict[str, float]]
+from vitpose.training.optim import OptimConfig
 
 
 def fingerprint(*parts: Any) -> str:
@@ -104,24 +99,6 @@ def connect() -> None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What every training worker is told; travels to it by pickle. Paths are absolute."""
-
-    name: str
-    """Stage, model and fingerprint."""
-    fingerprint: str
-    epochs: int
-    optim: OptimConfig
-    precision: engine.Precision
-    seed: int
-    mlflow_run_id: str
-    mlflow_uri: str
-    threads: int
-    log: str
-    """File to which rank 0 appends a line now and then, for the driver to show."""
-
-
 def run(
     worker: Callable[[dict[str, Any]], None],
     settings: dict[str, Any],
@@ -168,7 +145,7 @@ def run(
             log=str(folder / "progress.log"),
         )
         connect()
-        with _showing(Path(job.log)):
+        with following(Path(job.log)):
             result = ray.train.torch.TorchTrainer(
                 worker,
                 train_loop_config={**settings, "job": job},
@@ -192,148 +169,3 @@ def run(
         state_to_model(state, run_id)
     shutil.rmtree(folder, ignore_errors=True)
     return state["history"]
-
-
-def fit_and_report(
-    job: Job,
-    model: torch.nn.Module,
-    loss_function: engine.LossFunction,
-    loader: engine.Loader,
-    *,
-    batch_size: int,
-    evaluate: Evaluate | None = None,
-    evaluate_every: int = 0,
-) -> None:
-    """A worker's whole training: resume, `fit`, and after each epoch evaluate, log, save, report.
-
-    `evaluate` runs on rank 0 alone, every `evaluate_every` epochs and after the last one; the other
-    ranks wait for it in `report`.
-    """
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-    torch.set_num_threads(job.threads)
-    device = ray.train.torch.get_device()
-    model.to(device)
-    optimizer = build_optimizer(model, job.optim)
-    progress = checkpoint.Progress()
-    latest = ray.train.get_checkpoint()
-    if latest is not None:
-        with latest.as_directory() as directory:
-            progress = checkpoint.load(Path(directory), model, optimizer, job.fingerprint)
-    prepared = ray.train.torch.prepare_model(model, move_to_device=False)
-    shown = _WithProgress(loader, job, batch_size, rank) if rank == 0 else loader
-    for result in engine.fit(
-        prepared,
-        loss_function,
-        shown,
-        optimizer,
-        job.optim,
-        epochs=job.epochs,
-        start_epoch=progress.epoch,
-        seed=job.seed,
-        rank=rank,
-        precision=job.precision,
-        device=device,
-    ):
-        row: dict[str, Any] = {
-            "epoch": result.epoch,
-            "step": result.step,
-            "loss": result.loss,
-            "lr": result.lr,
-            "seconds": result.seconds,
-            "images_per_second": result.batches * batch_size / result.seconds,
-            **result.figures,
-        }
-        last = result.epoch == job.epochs
-        due = evaluate_every > 0 and result.epoch % evaluate_every == 0
-        with tempfile.TemporaryDirectory() as temporary:
-            if rank == 0:
-                if evaluate is not None and (due or last):
-                    row.update(evaluate(checkpoint.unwrapped(prepared)))
-                progress.epoch = result.epoch
-                progress.history.append(row)
-                checkpoint.save(Path(temporary), prepared, optimizer, progress, job.fingerprint)
-                figures = {k: v for k, v in row.items() if k not in ("epoch", "step")}
-                experiments.log_epoch(job.mlflow_run_id, job.mlflow_uri, figures, result.epoch)
-                _say(job, f"epoch {result.epoch}/{job.epochs}  " + _figures(row))
-                ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(temporary))
-            else:
-                ray.train.report(row)
-
-
-class _WithProgress:
-    """A loader that says, every few seconds, how far the run is, how fast, and how long it will take."""
-
-    def __init__(self, loader: engine.Loader, job: Job, batch_size: int, rank: int) -> None:
-        self.loader, self.job, self.batch_size = loader, job, batch_size
-        self.epoch, self.done, self.started, self.said = 0, 0, time.monotonic(), time.monotonic()
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.loader.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[Any]:
-        steps, total = len(self.loader), len(self.loader) * self.job.epochs
-        for index, batch in enumerate(self.loader):
-            yield batch
-            self.done += 1
-            now = time.monotonic()
-            if now - self.said > 10:
-                rate = self.done / (now - self.started)
-                left = (total - self.epoch * steps - index - 1) / rate
-                _say(
-                    self.job,
-                    f"epoch {self.epoch + 1}/{self.job.epochs} step {index + 1}/{steps}  "
-                    f"{rate * self.batch_size:.0f} img/s  {_clock(left)} left",
-                )
-                self.said = now
-
-
-def _figures(row: dict[str, Any]) -> str:
-    shown = [f"loss {row['loss']:.3g}", f"{row['images_per_second']:.0f} img/s"]
-    shown += [f"{k} {row[k]:.3f}" for k in ("AP", "PCK") if k in row]
-    return "  ".join(shown)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def _say(job: Job, text: str) -> None:
-    with open(job.log, "a", encoding="utf-8") as log:
-        log.write(f"{job.name.rsplit('-', 1)[0]}  {text}\n")
-
-
-class _showing:
-    """Print what workers append to a file, while the driver waits in Ray.
-
-    Ray's own forwarding of worker output brings a line of internal warnings every second with it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.stop = path, threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        self.offset = self.path.stat().st_size if self.path.is_file() else 0
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def _follow(self) -> None:
-        while True:
-            stopping = self.stop.wait(0.5)
-            if self.path.is_file():
-                with open(self.path, encoding="utf-8") as log:
-                    log.seek(self.offset)
-                    sys.stdout.write(log.read())
-                    sys.stdout.flush()
-                    self.offset = log.tell()
-            if stopping:
-                return
