@@ -45,6 +45,10 @@ class DistillConfig:
     token_lr: float = 1e-2
     """The token alone is learned, so its rate is far above a model's."""
 
+    def __post_init__(self) -> None:
+        if self.token_epochs < 1:
+            raise ValueError(f"token_epochs must be 1 or more, got {self.token_epochs}")
+
 
 def token_worker(settings: dict[str, Any]) -> None:
     """One process of learning the knowledge token in the frozen teacher."""
@@ -218,7 +222,7 @@ def _learn_token(
 
 
 def main() -> None:
-    """`python -m pipelines.distill STUDENT --data DIR --models DIR --out DIR`."""
+    """`python -m pipelines.distill STUDENT --data DIR --teacher DIR --init DIR --out DIR`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("student")
     parser.add_argument("--data", type=Path, required=True)
@@ -227,12 +231,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     size = given.student
-    common = params.merged(params.PARAMS, "finetune.common", f"finetune.sizes.{size}")
-    own = params.section(params.PARAMS, f"distill.students.{size}")
+    sections = ("finetune.common", f"finetune.sizes.{size}", f"distill.students.{size}")
     distill(
         size,
         params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
-        params.from_mapping(Recipe, {**common, **own}, f"distill.students.{size}"),
+        params.overlay(Recipe, params.PARAMS, *sections),
         params.from_mapping(
             DistillConfig, params.section(params.PARAMS, "distill.common"), "distill.common"
         ),

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a stage's `main`; bad input (`ValueError`, `OSError`) ends it with one line and status 1.
+    """Call a stage's `main`; bad input (`ValueError`, `OSError`) and a diverged training
+    (`FloatingPointError`) end it with one line and status 1.
 
     Anything else is a defect of ours and keeps its stack trace.
     """
@@ -16,5 +17,6 @@ def run(main: Callable[[], None]) -> None:
         stage = getattr(main, "__module__", "")
         if stage == "__main__" and sys.modules["__main__"].__spec__ is not None:
             stage = sys.modules["__main__"].__spec__.name
-        print(f"{stage.rsplit('.', 1)[-1]}: {error}", file=sys.stderr)
+        # A parser's message may have several lines.
+        print(f"{stage.rsplit('.', 1)[-1]}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -133,7 +133,7 @@ def main() -> None:
     }
     given.metrics.parent.mkdir(parents=True, exist_ok=True)
     given.metrics.write_text(json.dumps(result, indent=1) + "\n")
-    if result["run_id"]:
+    if result["run_id"] and experiments.is_there(result["run_id"]):
         figures = {f"val_{k}": v for k, v in result.items() if k.startswith(("AP", "AR", "PCK"))}
         experiments.log_epoch(result["run_id"], experiments.tracking_uri(), figures, 0)
     print(

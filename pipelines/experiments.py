@@ -66,12 +66,14 @@ def run(
 ) -> Iterator[str]:
     """An MLflow run around a stage; yields its id and marks it FINISHED or FAILED.
 
-    `params` may be nested; keys are joined by dots. With `run_id` an earlier, interrupted run goes on.
+    `params` may be nested; keys are joined by dots. With `run_id` an earlier, interrupted run goes on,
+    if this store still has it.
     """
     import mlflow
 
     started = time.perf_counter()
     experiment = experiment_id()
+    run_id = run_id if run_id and is_there(run_id) else None
     with mlflow.start_run(
         run_id=run_id, experiment_id=experiment, run_name=None if run_id else name
     ) as active:
@@ -83,6 +85,17 @@ def run(
             mlflow.log_input(_dataset(data_digest), context="training")
         yield active.info.run_id
         mlflow.log_metric("stage_seconds", time.perf_counter() - started)
+
+
+def is_there(run_id: str) -> bool:
+    """Whether the store has this run; another machine's or a removed one it has not."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return MlflowClient(tracking_uri()).get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException:
+        return False
 
 
 def _dataset(digest: str) -> Any:
@@ -103,6 +116,13 @@ def log_epoch(run_id: str, uri: str, metrics: Mapping[str, float], step: int) ->
     MlflowClient(uri).log_batch(
         run_id, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]
     )
+
+
+def logged_steps(run_id: str, uri: str, key: str) -> set[int]:
+    """The steps for which a run has the metric `key`."""
+    from mlflow import MlflowClient
+
+    return {metric.step for metric in MlflowClient(uri).get_metric_history(run_id, key)}
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -98,11 +98,10 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="folder of MAE weights; random weights without it")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    section = f"finetune.sizes.{given.size}"
     finetune(
         given.size,
         params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
-        params.from_mapping(Recipe, params.merged(params.PARAMS, "finetune.common", section), section),
+        params.overlay(Recipe, params.PARAMS, "finetune.common", f"finetune.sizes.{given.size}"),
         data=given.data,
         init=given.init,
         out=given.out,

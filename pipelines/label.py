@@ -35,8 +35,10 @@ def label(config: LabelConfig, *, registry: Path, archive: Path, out: Path) -> d
             raise ValueError(f"{out} is not sound: {'; '.join(report.problems[:5])}")
         figures = _figures(run, report)
         truth = archive / "ground_truth.json"
-        if truth.is_file() and report.videos:
-            figures["against_ground_truth"] = score_labels(out, truth, skeleton_of(out))
+        skeleton = skeleton_of(out) if report.videos else None
+        # A model with other keypoints than the archive's people cannot be scored by them.
+        if skeleton and truth.is_file() and json.loads(truth.read_text())["skeleton"] == skeleton.name:
+            figures["against_ground_truth"] = score_labels(out, truth, skeleton)
         _log(run_id, figures)
         return {**figures, "model": asdict(reference), "run_id": run_id}
 

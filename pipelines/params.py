@@ -6,6 +6,7 @@ stops the stage in its first second instead of silently training with a default.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -25,21 +26,15 @@ def section(path: Path, dotted: str) -> dict[str, Any]:
 
     Raises `FileNotFoundError` for a missing file and `ValueError` for a missing key or bad YAML.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found; run from the repository's root, where params.yaml is")
-    try:
-        value: Any = YAML(typ="safe").load(path)
-    except YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    walked = ""
+    value: Any = _read(path)
+    walked: list[str] = []
     for key in dotted.split("."):
         if not isinstance(value, Mapping) or key not in value:
-            known = sorted(value) if isinstance(value, Mapping) else []
-            raise ValueError(
-                f"{path}: no key {key!r} in {walked or 'the top level'}; there: {', '.join(known)}"
-            )
+            there = ", ".join(sorted(map(str, value))) if isinstance(value, Mapping) else "no keys"
+            place = ".".join(walked) or "the top level"
+            raise ValueError(f"{path}: section {dotted} is missing; in {place} there: {there}")
         value = value[key]
-        walked = f"{walked}.{key}".lstrip(".")
+        walked.append(key)
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -49,15 +44,26 @@ def section(path: Path, dotted: str) -> dict[str, Any]:
 
 def names(path: Path, key: str) -> list[str]:
     """A list of names at the top level, such as `models`. Raises `ValueError` where it is none."""
-    value = YAML(typ="safe").load(path).get(key)
+    content = _read(path)
+    value = content.get(key) if isinstance(content, Mapping) else None
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
         raise ValueError(f"{path}: {key} must be a list of names, got {value!r}")
     return value
 
 
-def merged(path: Path, common: str, specific: str) -> dict[str, Any]:
-    """Section `common` overlaid with section `specific`, one level deep."""
-    return {**section(path, common), **section(path, specific)}
+def overlay(cls: type[T], path: Path, *sections: str) -> T:
+    """An instance of the dataclass `cls` from several sections, a later one over an earlier one.
+
+    One level deep: a nested mapping replaces that of the earlier section. Raises as `section` and
+    `from_mapping` do; a bad key is named where it stands.
+    """
+    raw: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for dotted in sections:
+        own = section(path, dotted)
+        raw.update(own)
+        places.update({key: f"{dotted}.{key}" for key in own})
+    return _build(cls, raw, sections[-1], places)
 
 
 def from_mapping(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
@@ -67,23 +73,36 @@ def from_mapping(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
     """
     if not isinstance(raw, Mapping):
         raise ValueError(f"{where}: expected a mapping of keys, got {raw!r}")
+    return _build(cls, raw, where, {key: f"{where}.{key}" for key in raw})
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found; run from the repository's root, where params.yaml is")
+    try:
+        return YAML(typ="safe").load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+
+
+def _build(cls: type[T], raw: Mapping[str, Any], where: str, places: Mapping[str, str]) -> T:
+    """See `from_mapping`; `places` gives the full path of each key in `raw`."""
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    unknown = sorted(set(raw) - set(fields))
+    unknown = sorted(places[key] for key in set(raw) - set(fields))
     if unknown:
-        raise ValueError(
-            f"{where}: unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(fields))}"
-        )
+        known = ", ".join(sorted(fields))
+        raise ValueError(f"{', '.join(unknown)}: no such key; expected one of {known}")
     missing = sorted(
-        name
+        f"{where}.{name}"
         for name, field in fields.items()
         if name not in raw
         and field.default is dataclasses.MISSING
         and field.default_factory is dataclasses.MISSING
     )
     if missing:
-        raise ValueError(f"{where}: missing key(s) {', '.join(missing)}; add them to params.yaml")
-    values = {name: _convert(raw[name], hints[name], f"{where}.{name}") for name in raw}
+        raise ValueError(f"{', '.join(missing)}: missing; add it to params.yaml")
+    values = {name: _convert(raw[name], hints[name], places[name]) for name in raw}
     try:
         return cls(**values)
     except ValueError as error:
@@ -123,7 +142,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             )
         converted = [_convert(v, arguments[0], f"{where}[{i}]") for i, v in enumerate(value)]
         return tuple(converted) if origin is tuple else converted
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: got {value!r}, expected a finite number")
         return float(value)
     if hint is Any:
         return value

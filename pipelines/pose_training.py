@@ -68,6 +68,15 @@ class Recipe:
     evaluate_every: int = 10
     """Epochs between evaluations on the held-out people: ground-truth boxes, no flip test."""
 
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or min(self.seed, self.evaluate_every) < 0:
+            raise ValueError(
+                "epochs and batch_size must be 1 or more, seed and evaluate_every 0 or more; got "
+                f"{self.epochs}, {self.batch_size}, {self.seed}, {self.evaluate_every}"
+            )
+        if self.sigma <= 0:
+            raise ValueError(f"sigma must be positive, got {self.sigma}")
+
     def optim(self, size: str) -> OptimConfig:
         """The optimizer's part, with the size's own layer decay unless one is given."""
         decay = find_size(size).layer_decay if self.layer_decay is None else self.layer_decay

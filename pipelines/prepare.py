@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,13 @@ class PrepareConfig:
             raise ValueError("give either people, or both train and val")
 
 
+@dataclass(frozen=True, kw_only=True)
+class InputSize:
+    """What of section `model` decides how large the stored crops are."""
+
+    image_hw: tuple[int, int]
+
+
 def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> dict[str, Any]:
     """Fill the folder `out` and return the counts. An `out` of an earlier run is replaced."""
     shutil.rmtree(out, ignore_errors=True)
@@ -83,14 +91,6 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
     train_sources, val_source = config.train, config.val
     if config.people is not None:
         train_sources, val_source = _draw_people(config.people, out / "people", cpus)
-    if config.archive is not None:
-        print(f"prepare  drawing {config.archive.videos} videos")
-        write_people_archive(
-            out / "archive",
-            count=config.archive.videos,
-            seed=config.archive.seed,
-            config=config.archive.config,
-        )
     if val_source is None:
         raise ValueError("prepare.val is missing; name the held-out annotations")
     train = [_read(source) for source in train_sources]
@@ -101,6 +101,14 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
                 f"{one.name} has the keypoints of skeleton {one.skeleton.name!r}, {val.name} those of "
                 f"{val.skeleton.name!r}; one pipeline trains one skeleton"
             )
+    if config.archive is not None:
+        print(f"prepare  drawing {config.archive.videos} videos")
+        write_people_archive(
+            out / "archive",
+            count=config.archive.videos,
+            seed=config.archive.seed,
+            config=config.archive.config,
+        )
     print(f"prepare  cutting {sum(len(one.rows) for one in train)} people out of their images")
     unreadable = write_shards(
         [row for one in train for row in one.rows],
@@ -110,21 +118,24 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
         oversample=config.oversample,
         workers=cpus,
     )
-    rejected = [*unreadable, *val.rejected, *(r for one in train for r in one.rejected)]
+    val_digest, undecodable = _write_val(val_source, val, out / "val.json", cpus)
+    rejected = [*unreadable, *undecodable, *val.rejected, *(r for one in train for r in one.rejected)]
+    # Before the check, so that they can be looked at where it fails.
+    save_rejected(rejected, out / "rejected.parquet")
     for one in train:
-        own = [r for r in rejected if r.dataset == one.name]
-        used = len(one.rows) - sum(r.dataset == one.name for r in unreadable)
-        check_rejected_share(one.name, own, used, config.rejected_limit)
-    check_rejected_share(val.name, val.rejected, len(val.rows), config.rejected_limit)
-    val_digest = _write_val(val_source, val, out / "val.json", rejected, cpus)
+        lost = [r for r in unreadable if r.dataset == one.name]
+        used = len(one.rows) - len(lost)
+        check_rejected_share(one.name, [*lost, *one.rejected], used, config.rejected_limit)
+    val_people = len(val.rows) - len(undecodable)
+    check_rejected_share(val.name, [*undecodable, *val.rejected], val_people, config.rejected_limit)
+    broken_images = {val.image_root / r.image for r in undecodable}
     counts = {
         "train_people": sum(len(one.rows) for one in train) - len(unreadable),
         "train_images": len({row.image_path for one in train for row in one.rows}),
-        "val_people": len(val.rows),
-        "val_images": len({row.image_path for row in val.rows}),
+        "val_people": val_people,
+        "val_images": len({row.image_path for row in val.rows} - broken_images),
         "rejected": len(rejected),
     }
-    save_rejected(rejected, out / "rejected.parquet")
     digest = hashlib.sha256((digest_of(out) + val_digest).encode()).hexdigest()
     save_prepared(
         PreparedDataset(
@@ -168,52 +179,59 @@ def _read(source: Source) -> PersonSet:
     return read_coco(annotations, images, source.name)
 
 
-def _write_val(source: Source, val: PersonSet, path: Path, rejected: list[Rejected], workers: int) -> str:
-    """The held-out ground truth without what cannot be used, and a digest of it and its images.
+def _write_val(source: Source, val: PersonSet, path: Path, workers: int) -> tuple[str, list[Rejected]]:
+    """The held-out ground truth without what cannot be used; a digest of it and its images.
 
     Crowd regions and people without keypoints stay: the protocol needs them. An image that does not
-    decode leaves with its people, each of which is added to `rejected`.
+    decode leaves with its people, who are returned as rejected. The digest does not depend on the order
+    of the file.
     """
-    broken = {
-        r.annotation_id for r in val.rejected if r.reason not in BY_DESIGN and r.annotation_id is not None
-    }
     raw = json.loads(Path(source.annotations).read_text())
-    root = Path(source.images)
+    people = {row.annotation_id: row for row in val.rows}
+    wanted = people.keys() | {r.annotation_id for r in val.rejected if r.reason in BY_DESIGN}
+    paths = {row.image_id: row.image_path for row in val.rows}
 
-    def look(image: dict[str, Any]) -> str | ValueError | OSError:
+    def look(image_path: Path) -> str | ValueError | OSError:
         try:
-            data = (root / image["file_name"]).read_bytes()
+            data = image_path.read_bytes()
             decode_rgb(data)
             return hashlib.sha256(data).hexdigest()
         except (ValueError, OSError) as error:
             return error
 
-    used = {row.image_id for row in val.rows}
-    unique = {i["id"]: i for i in raw["images"] if i["id"] in used}
-    images = [unique[key] for key in sorted(unique)]
     with ThreadPoolExecutor(workers) as pool:
-        found = dict(zip([i["id"] for i in images], pool.map(look, images), strict=True))
-    annotations, seen = [], set()
-    for annotation in raw["annotations"]:
-        state = found.get(annotation["image_id"])
-        if state is None or annotation["id"] in broken or annotation["id"] in seen:
-            continue
-        if not isinstance(state, str):
-            name = unique[annotation["image_id"]]["file_name"]
-            rejected.append(
-                Rejected(
-                    dataset=source.name, image=name, annotation_id=annotation["id"], reason=str(state)
-                )
-            )
-            continue
-        seen.add(annotation["id"])
-        annotations.append({k: v for k, v in annotation.items() if k != "segmentation"})
-    kept = [i for i in images if isinstance(found[i["id"]], str)]
-    index = {"images": kept, "annotations": annotations, "categories": raw["categories"]}
+        found = dict(zip(paths, pool.map(look, paths.values()), strict=True))
+    hashes = {image_id: state for image_id, state in found.items() if isinstance(state, str)}
+    undecodable = [
+        Rejected(
+            dataset=source.name,
+            image=str(row.image_path.relative_to(val.image_root)),
+            annotation_id=row.annotation_id,
+            reason=str(found[row.image_id]),
+        )
+        for row in val.rows
+        if row.image_id not in hashes
+    ]
+    images = _first_of_each(raw["images"], set(hashes))
+    annotations = [
+        {key: value for key, value in annotation.items() if key != "segmentation"}
+        for annotation in _first_of_each(raw["annotations"], wanted)
+        if annotation["image_id"] in hashes
+    ]
+    index = {"images": images, "annotations": annotations, "categories": raw["categories"]}
     text = json.dumps(index, sort_keys=True)
     path.write_text(text + "\n")
-    hashes = "".join(str(found[i["id"]]) for i in kept)
-    return hashlib.sha256((text + hashes).encode()).hexdigest()
+    digest = hashlib.sha256((text + "".join(hashes[key] for key in sorted(hashes))).encode())
+    return digest.hexdigest(), undecodable
+
+
+def _first_of_each(entries: list[Any], wanted: Set[int | None]) -> list[dict[str, Any]]:
+    """The first entry of each wanted id, in the order of the ids."""
+    first: dict[int, dict[str, Any]] = {}
+    for one in entries:
+        if isinstance(one, dict) and isinstance(one.get("id"), int | float) and one["id"] in wanted:
+            first.setdefault(int(one["id"]), one)
+    return [first[key] for key in sorted(first)]
 
 
 def main() -> None:
@@ -223,8 +241,10 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     given = parser.parse_args()
     config = params.from_mapping(PrepareConfig, params.section(params.PARAMS, "prepare"), "prepare")
-    height, width = params.section(params.PARAMS, "model")["image_hw"]
-    counts = prepare(config, (height, width), out=given.out)
+    model = params.section(params.PARAMS, "model")
+    size = {key: value for key, value in model.items() if key == "image_hw"}
+    image_hw = params.from_mapping(InputSize, size, "model").image_hw
+    counts = prepare(config, image_hw, out=given.out)
     given.metrics.parent.mkdir(parents=True, exist_ok=True)
     given.metrics.write_text(json.dumps(counts, indent=1) + "\n")
     print(

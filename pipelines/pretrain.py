@@ -53,6 +53,13 @@ class PretrainConfig:
     precision: Precision = "auto"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or min(self.seed, self.warmup_epochs) < 0:
+            raise ValueError(
+                "epochs and batch_size must be 1 or more, seed and warmup_epochs 0 or more; got "
+                f"{self.epochs}, {self.batch_size}, {self.seed}, {self.warmup_epochs}"
+            )
+
     def optim(self, steps_per_epoch: int) -> OptimConfig:
         """MAE's optimizer: AdamW (0.9, 0.95), linear warm-up, half a cosine, no clipping."""
         return OptimConfig(
@@ -153,13 +160,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    section = f"pretrain.sizes.{given.size}"
     pretrain(
         given.size,
         params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
-        params.from_mapping(
-            PretrainConfig, params.merged(params.PARAMS, "pretrain.common", section), section
-        ),
+        params.overlay(PretrainConfig, params.PARAMS, "pretrain.common", f"pretrain.sizes.{given.size}"),
         data=given.data,
         out=given.out,
     )

@@ -99,6 +99,25 @@ def connect() -> None:
     )
 
 
+def _refusing(worker: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], Any]:
+    """`worker`, which returns bad input and divergence instead of raising: trying again will not help.
+
+    One of several workers raises all the same, since the others wait for it.
+    """
+
+    def refusing(settings: dict[str, Any]) -> ValueError | FloatingPointError | None:
+        try:
+            worker(settings)
+        except (ValueError, FloatingPointError) as error:
+            if ray.train.get_context().get_world_size() > 1:
+                raise
+            diverged = isinstance(error, FloatingPointError)
+            return FloatingPointError(str(error)) if diverged else ValueError(str(error))
+        return None
+
+    return refusing
+
+
 def run(
     worker: Callable[[dict[str, Any]], None],
     settings: dict[str, Any],
@@ -117,6 +136,10 @@ def run(
     `worker` gets `settings` and a `Job` under "job"; it must end in `fit_and_report`. `state_to_model`
     gets the final state (keys model, history) and the MLflow run's id, and must write the stage's output;
     after it the checkpoints are removed. Returns the history, one row an epoch.
+
+    Raises:
+        ValueError: bad parameters or data, found by a worker.
+        FloatingPointError: the training diverged.
     """
     mark = fingerprint(name, params, data_digest)
     run_name = f"{name}-{mark}"
@@ -131,7 +154,9 @@ def run(
         data_digest=data_digest,
         run_id=earlier,
     ) as run_id:
-        run_file.write_text(run_id)
+        beside = run_file.with_suffix(".tmp")
+        beside.write_text(run_id)
+        os.replace(beside, run_file)
         job = Job(
             name=run_name,
             fingerprint=mark,
@@ -146,8 +171,8 @@ def run(
         )
         connect()
         with following(Path(job.log)):
-            result = ray.train.torch.TorchTrainer(
-                worker,
+            result: Any = ray.train.torch.TorchTrainer(
+                _refusing(worker),
                 train_loop_config={**settings, "job": job},
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=workers(), use_gpu=torch.cuda.is_available()
@@ -160,6 +185,8 @@ def run(
                     logging_config=ray.train.LoggingConfig(log_level="ERROR"),
                 ),
             ).fit()
+        if result.return_value is not None:
+            raise result.return_value
         if result.checkpoint is None:
             raise RuntimeError(f"{run_name} ended without a checkpoint; see {folder}")
         with result.checkpoint.as_directory() as directory:

@@ -53,7 +53,8 @@ def fit_and_report(
     """A worker's whole training: resume, `fit`, and after each epoch evaluate, log, save, report.
 
     `evaluate` runs on rank 0 alone, every `evaluate_every` epochs and after the last one; the other
-    ranks wait for it in `report`.
+    ranks wait for it in `report`. An epoch that is done again, because the run was killed between logging
+    and saving it, is not logged again.
     """
     context = ray.train.get_context()
     rank = context.get_world_rank()
@@ -66,6 +67,11 @@ def fit_and_report(
     if latest is not None:
         with latest.as_directory() as directory:
             progress = checkpoint.load(Path(directory), model, optimizer, job.fingerprint)
+    logged = set[int]()
+    if rank == 0:
+        logged = experiments.logged_steps(job.mlflow_run_id, job.mlflow_uri, "loss")
+        for done in progress.history:
+            _log(job, done, logged)
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
     shown = (
         train_progress.Shown(
@@ -105,8 +111,7 @@ def fit_and_report(
                 progress.epoch = result.epoch
                 progress.history.append(row)
                 checkpoint.save(Path(temporary), prepared, optimizer, progress, job.fingerprint)
-                figures = {k: v for k, v in row.items() if k not in ("epoch", "step")}
-                experiments.log_epoch(job.mlflow_run_id, job.mlflow_uri, figures, result.epoch)
+                _log(job, row, logged)
                 train_progress.say(
                     job.log,
                     job.label,
@@ -115,3 +120,10 @@ def fit_and_report(
                 ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(temporary))
             else:
                 ray.train.report(row)
+
+
+def _log(job: Job, row: dict[str, Any], logged: set[int]) -> None:
+    """One epoch's row to MLflow, unless it is among the `logged` epochs."""
+    if row["epoch"] not in logged:
+        figures = {key: value for key, value in row.items() if key not in ("epoch", "step")}
+        experiments.log_epoch(job.mlflow_run_id, job.mlflow_uri, figures, row["epoch"])

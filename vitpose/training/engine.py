@@ -1,10 +1,11 @@
 """The training loop: `fit` yields one result an epoch, and whoever drives it does the rest.
 
-It knows nothing of poses, Ray or MLflow: a loss function takes the model and a batch. An epoch's
-randomness is seeded from (seed, epoch, rank), so that a run continued from a checkpoint takes the
-same steps as one that was never stopped.
+It knows nothing of poses, Ray or MLflow: a loss function takes the model and a batch. A step's
+randomness is seeded from (seed, step, rank), so that a run continued from a checkpoint takes the same
+steps as one that was never stopped.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -90,7 +91,6 @@ def fit(
     trainable = [p for p in model.parameters() if p.requires_grad]
     for epoch in range(start_epoch, epochs):
         started = time.perf_counter()
-        torch.manual_seed(hash((seed, epoch, rank)) % 2**63)
         loader.set_epoch(epoch)
         model.train()
         total, sums = 0.0, dict[str, float]()
@@ -99,23 +99,26 @@ def fit(
             step = epoch * steps + index
             factor = learning_rate_factor(step, epochs * steps, config)
             set_learning_rate(optimizer, config, factor)
+            # Every step and not once an epoch: a loader with workers draws from the same generator when
+            # it starts them, which is in another epoch when a run is continued.
+            torch.manual_seed(hash((seed, step, rank)) % 2**63)
             with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
                 loss, figures = loss_function(model, batch)
             value = float(loss.detach())
-            if value != value or value in (float("inf"), float("-inf")):
+            if not math.isfinite(value):
                 raise FloatingPointError(
                     f"loss is {value} at step {step} (epoch {epoch + 1}); lower lr (now "
                     f"{config.lr * factor:.2e}), set clip_norm, or use precision float32"
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            if config.clip_norm is not None:
-                norm = nn.utils.clip_grad_norm_(trainable, config.clip_norm)
-                if not bool(torch.isfinite(norm)):
-                    raise FloatingPointError(
-                        f"gradient norm is {float(norm)} at step {step} (epoch {epoch + 1}); lower "
-                        "lr or use precision float32"
-                    )
+            limit = math.inf if config.clip_norm is None else config.clip_norm
+            norm = nn.utils.clip_grad_norm_(trainable, limit)
+            if not bool(torch.isfinite(norm)):
+                raise FloatingPointError(
+                    f"gradient norm is {float(norm)} at step {step} (epoch {epoch + 1}); lower lr or use "
+                    "precision float32"
+                )
             optimizer.step()
             total += value
             for key, figure in figures.items():

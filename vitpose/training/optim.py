@@ -41,6 +41,8 @@ class OptimConfig:
             raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be 0 or more, got {self.warmup_steps}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm must be positive, or null for none, got {self.clip_norm}")
         if not all(0 < m <= 1 for m in self.milestones):
             raise ValueError(f"milestones are shares of the run in (0, 1], got {list(self.milestones)}")
 
