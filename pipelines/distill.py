@@ -35,8 +35,6 @@ from vitpose.training.engine import autocast_dtype
 class DistillConfig:
     """Section `distill.common` with `distill.students.<student>`; the rest is the student's recipe."""
 
-    teacher: str
-    """Size whose finetuned model teaches."""
     method: Literal["output", "token", "both"] = "both"
     output_weight: float = 1.0
     """Of the teacher's heatmaps beside the ground truth; the paper adds both unweighted."""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from pipelines import entry, params, pose_training, ray_train
-from pipelines.pose_training import ModelConfig
 from pipelines.train_worker import Job, fit_and_report
 from vitpose.data.loading import image_loader
 from vitpose.data.pixels import from_model_input, to_model_input
@@ -100,12 +99,14 @@ def worker(settings: dict[str, Any]) -> None:
     fit_and_report(job, model, loss, loader, batch_size=config.batch_size)
 
 
-def pretrain(size: str, model: ModelConfig, config: PretrainConfig, *, data: Path, out: Path) -> None:
+def pretrain(
+    size: str, image_hw: tuple[int, int], config: PretrainConfig, *, data: Path, out: Path
+) -> None:
     """Pretrain a backbone of `size` on `data` and write it to `out`."""
     prepared = load_prepared(data)
     architecture = MAEConfig(
         size=size,
-        image_hw=model.image_hw,
+        image_hw=image_hw,
         mask_ratio=config.mask_ratio,
         decoder_dim=config.decoder_dim,
         decoder_depth=config.decoder_depth,
@@ -114,7 +115,7 @@ def pretrain(size: str, model: ModelConfig, config: PretrainConfig, *, data: Pat
         patch_padding=config.patch_padding,
     )
     crops = CropShards(data)
-    recorded = pose_training.as_params(size=size, model=model, pretrain=config)
+    recorded = pose_training.as_params(size=size, image_hw=image_hw, pretrain=config)
 
     def write(state: dict[str, Any], run_id: str) -> None:
         mae = MaskedAutoencoder(architecture)
@@ -160,9 +161,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
+    height, width = params.section(params.PARAMS, "model")["image_hw"]
     pretrain(
         given.size,
-        params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
+        (height, width),
         params.overlay(PretrainConfig, params.PARAMS, "pretrain.common", f"pretrain.sizes.{given.size}"),
         data=given.data,
         out=given.out,

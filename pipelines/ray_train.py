@@ -55,20 +55,25 @@ def storage_root() -> Path:
 
 
 def workers() -> int:
-    """Number of training workers, one process (and GPU, where there are any) each."""
-    return _positive("VITPOSE_WORKERS", 1)
+    """Number of training workers, one process (and GPU, where there are any) each.
+
+    Two on a CPU whatever the machine: two processes with a thread each train small models half as fast
+    again as one process with two threads. The number is not quite without effect on the result:
+    batch norm in the classic head takes its statistics from each worker's share of the batch.
+    """
+    return _positive("VITPOSE_WORKERS", torch.cuda.device_count() or 2)
 
 
 def loader_workers() -> int:
     """Processes that prepare batches beside each training worker; 0 prepares them in the worker."""
-    text = os.environ.get("VITPOSE_LOADER_WORKERS", "1")
+    text = os.environ.get("VITPOSE_LOADER_WORKERS", "4" if torch.cuda.is_available() else "0")
     if not text.isdigit():
         raise ValueError(f"VITPOSE_LOADER_WORKERS must be 0 or more, got {text!r}")
     return int(text)
 
 
 def per_worker(batch_size: int) -> int:
-    """The share of a global batch; the result must not depend on how many workers share it."""
+    """A worker's share of a global batch."""
     if batch_size % workers():
         raise ValueError(
             f"batch_size {batch_size} does not divide among VITPOSE_WORKERS={workers()}; choose a "
