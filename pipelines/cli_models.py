@@ -132,7 +132,7 @@ def import_weights(
 
     Which it is shows in the keys; what matched, was resampled or dropped is printed.
 
-    Example: vitpose import-weights vitpose-b.pth --out models/official-base
+    Example: vitpose import-weights vitpose-b.pth --out imported/vitpose-b
     """
     from vitpose.models.importing import import_weights as import_them
 
@@ -147,7 +147,7 @@ def export_weights(
 ) -> None:
     """Write a model for Hugging Face transformers or for the official code.
 
-    Example: vitpose export-weights models/finetune-tiny --format huggingface --out vitpose-hf
+    Example: vitpose export-weights imported/vitpose-b --format huggingface --out vitpose-hf
     """
     from vitpose.models.exporting import export_weights as export_them
 

@@ -105,22 +105,29 @@ def connect() -> None:
 
 
 def _refusing(worker: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], Any]:
-    """`worker`, which returns bad input and divergence instead of raising: trying again will not help.
+    """`worker`, which after bad input or divergence is not tried again: it would end the same way.
 
-    One of several workers raises all the same, since the others wait for it.
+    Ray starts all workers anew when one of them fails. They then find the reason in a file, and return it.
     """
 
-    def refusing(settings: dict[str, Any]) -> ValueError | FloatingPointError | None:
+    def refusing(settings: dict[str, Any]) -> str | None:
+        reason = _reason_file(settings["job"])
+        if reason.is_file():
+            return reason.read_text()
         try:
             worker(settings)
         except (ValueError, FloatingPointError) as error:
-            if ray.train.get_context().get_world_size() > 1:
-                raise
-            diverged = isinstance(error, FloatingPointError)
-            return FloatingPointError(str(error)) if diverged else ValueError(str(error))
+            beside = reason.with_suffix(f".tmp-{os.getpid()}")
+            beside.write_text(str(error))
+            os.replace(beside, reason)
+            raise
         return None
 
     return refusing
+
+
+def _reason_file(job: Job) -> Path:
+    return Path(job.log).with_name("refused")
 
 
 def run(
@@ -143,8 +150,7 @@ def run(
     after it the checkpoints are removed. Returns the history, one row an epoch.
 
     Raises:
-        ValueError: bad parameters or data, found by a worker.
-        FloatingPointError: the training diverged.
+        ValueError: bad parameters or data found by a worker, or the training diverged.
     """
     mark = fingerprint(name, params, data_digest)
     run_name = f"{name}-{mark}"
@@ -174,6 +180,7 @@ def run(
             threads=_positive("VITPOSE_THREADS", max(1, (os.cpu_count() or 1) // workers())),
             log=str(folder / "progress.log"),
         )
+        _reason_file(job).unlink(missing_ok=True)
         connect()
         with following(Path(job.log)):
             result: Any = ray.train.torch.TorchTrainer(
@@ -191,7 +198,7 @@ def run(
                 ),
             ).fit()
         if result.return_value is not None:
-            raise result.return_value
+            raise ValueError(result.return_value)
         if result.checkpoint is None:
             raise RuntimeError(f"{run_name} ended without a checkpoint; see {folder}")
         with result.checkpoint.as_directory() as directory:
