@@ -107,7 +107,7 @@ def connect() -> None:
 def _refusing(worker: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], Any]:
     """`worker`, which after bad input or divergence is not tried again: it would end the same way.
 
-    Ray starts all workers anew when one of them fails. They then find the reason in a file, and return it.
+    Ray starts all workers anew when one of them fails; they find the reason in a file, and return it.
     """
 
     def refusing(settings: dict[str, Any]) -> str | None:
