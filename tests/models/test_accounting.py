@@ -52,9 +52,9 @@ def test_published_parameters_with_six_experts(changes, millions):
     + [
         {"size": "small", "stride": 8},
         {"size": "small", "experts": 6, "expert_features": 64},
-        {"size": "nano", "skeletons": (COCO_17, LSP_14), "head_channels": 64},
-        {"size": "nano", "knowledge_token_dim": 128},
-        {"size": "nano", "knowledge_token_dim": 192, "image_hw": (320, 256)},
+        {"size": "tiny", "skeletons": (COCO_17, LSP_14), "head_channels": 64},
+        {"size": "tiny", "knowledge_token_dim": 128},
+        {"size": "tiny", "knowledge_token_dim": 192, "image_hw": (320, 256)},
     ],
 )
 def test_parameters_equal_those_of_the_built_model(changes):
@@ -105,7 +105,7 @@ def measured_macs(config):
     ],
 )
 def test_macs_equal_those_pytorch_counts(changes):
-    config = PoseConfig(size="nano", image_hw=(96, 64), **changes)
+    config = PoseConfig(size="tiny", image_hw=(96, 64), **changes)
     counted = cost(config)
     assert counted.backbone_macs + counted.head_macs == measured_macs(config)
 
@@ -151,14 +151,14 @@ VARIANTS = [
     ],
 )
 def test_activation_memory_equals_what_autograd_keeps(changes, materialised):
-    config = PoseConfig(size="nano", image_hw=(256, 192), **changes)
+    config = PoseConfig(size="tiny", image_hw=(256, 192), **changes)
     counted = activation_bytes(config, materialised=materialised)
     assert counted == pytest.approx(measured_bytes(config, materialised), rel=0.02)
 
 
 def test_measured_memory_falls_as_in_the_papers_attention_table():
     measured = [
-        measured_bytes(PoseConfig(size="nano", stride=8, **variant), True, batch=1)
+        measured_bytes(PoseConfig(size="tiny", stride=8, **variant), True, batch=1)
         for variant in VARIANTS
     ]
     assert measured == sorted(measured, reverse=True)

@@ -95,7 +95,7 @@ def test_pictures_of_a_batch_do_not_mix(fused):
 @pytest.mark.parametrize("variant", ["window", "shift"])
 def test_windows_as_large_as_the_map_equal_full_attention(variant):
     torch.manual_seed(0)
-    config = PoseConfig(size="nano", image_hw=(64, 48), stride=8)
+    config = PoseConfig(size="tiny", image_hw=(64, 48), stride=8)
     model = build_model(config).eval()
     images = torch.randn(2, 3, 64, 48)
     full = model(images)
@@ -116,7 +116,7 @@ def test_pooled_context_of_the_whole_map_is_one_more_token():
 
 def test_variants_have_no_parameters_of_their_own():
     keys = {
-        tuple(build_model(PoseConfig(size="nano", attention=a, window_hw=(4, 4))).state_dict())
+        tuple(build_model(PoseConfig(size="tiny", attention=a, window_hw=(4, 4))).state_dict())
         for a in ("full", "window", "shift", "pool", "shift_pool")
     }
     assert len(keys) == 1
@@ -130,7 +130,7 @@ def test_every_second_windowed_block_is_shifted_and_global_blocks_are_not():
 
 def test_gradient_flows_through_every_variant():
     for attention in ("window", "shift", "pool", "shift_pool"):
-        config = PoseConfig(size="nano", image_hw=(80, 48), attention=attention, window_hw=(2, 2))
+        config = PoseConfig(size="tiny", image_hw=(80, 48), attention=attention, window_hw=(2, 2))
         model = build_model(config)
         model(torch.randn(2, 3, 80, 48)).square().sum().backward()
         for parameter in model.parameters():

@@ -32,7 +32,7 @@ def test_every_expert_gets_a_gradient_whatever_the_batch():
 def test_a_merged_model_equals_the_one_with_experts(head):
     torch.manual_seed(0)
     config = PoseConfig(
-        size="nano", image_hw=(64, 48), skeletons=(COCO_17, LSP_14), experts=2, head="simple"
+        size="tiny", image_hw=(64, 48), skeletons=(COCO_17, LSP_14), experts=2, head="simple"
     )
     model = build_model(config).eval()
     images = torch.randn(2, 3, 64, 48)
@@ -45,7 +45,7 @@ def test_a_merged_model_equals_the_one_with_experts(head):
 
 
 def test_the_head_picks_its_expert():
-    config = PoseConfig(size="nano", image_hw=(64, 48), skeletons=(COCO_17, LSP_14), experts=2)
+    config = PoseConfig(size="tiny", image_hw=(64, 48), skeletons=(COCO_17, LSP_14), experts=2)
     model = build_model(config).eval()
     images = torch.randn(2, 3, 64, 48)
     assert torch.equal(model(images, head=1), model(images, head=1, dataset_index=1))
@@ -57,4 +57,4 @@ def test_merging_what_is_not_there_is_refused():
     with pytest.raises(ValueError, match="expert 2 does not exist"):
         ExpertMlp(8, 32, 2, 2).merged(2)
     with pytest.raises(ValueError, match="no experts"):
-        merge_expert(build_model(PoseConfig(size="nano", image_hw=(64, 48))), 0)
+        merge_expert(build_model(PoseConfig(size="tiny", image_hw=(64, 48))), 0)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from foreign import heatmaps, official, relative, with_more_heads
 
+from tests.models.foreign import heatmaps, official, relative, with_more_heads
 from vitpose.models.exporting import export_weights
 from vitpose.models.importing import import_weights
 from vitpose.models.knowledge import attach_knowledge_token
@@ -74,11 +74,11 @@ def there_and_back(tmp_path, source, images):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("head", ["classic", "simple"])
 def test_hugging_face_there_and_back(tmp_path, head, seed):
-    there_and_back(tmp_path, hugging_face("nano", head, seed=seed), IMAGES)
+    there_and_back(tmp_path, hugging_face("tiny", head, seed=seed), IMAGES)
 
 
 def test_hugging_face_with_experts_there_and_back(tmp_path):
-    ours = there_and_back(tmp_path, hugging_face("nano", "classic", experts=6), IMAGES)
+    ours = there_and_back(tmp_path, hugging_face("tiny", "classic", experts=6), IMAGES)
     assert ours.config.experts == 6
 
 
@@ -108,7 +108,7 @@ def test_large_models_there_and_back(tmp_path, size, head, experts):
 
 def test_eps_of_the_file_is_kept(tmp_path):
     """Hugging Face's default eps is 1e-12; with faint tokens it shows."""
-    source = hugging_face("nano", "simple", eps=1e-12)
+    source = hugging_face("tiny", "simple", eps=1e-12)
     with torch.no_grad():
         source.backbone.embeddings.position_embeddings.mul_(1e-2)
         source.backbone.embeddings.patch_embeddings.projection.weight.mul_(1e-3)
@@ -124,7 +124,7 @@ def test_eps_of_the_file_is_kept(tmp_path):
 
 
 def test_bin_files_and_files_without_a_config_are_read(tmp_path):
-    source = hugging_face("nano", "classic")
+    source = hugging_face("tiny", "classic")
     with torch.no_grad():
         theirs = source(IMAGES).heatmaps
     for name in ("pytorch_model.bin", "renamed.bin"):
@@ -139,7 +139,7 @@ def test_bin_files_and_files_without_a_config_are_read(tmp_path):
 
 
 def test_sharded_files_are_read(tmp_path):
-    source = hugging_face("nano", "classic")
+    source = hugging_face("tiny", "classic")
     source.save_pretrained(tmp_path / "source", max_shard_size="4MB")
     assert not (tmp_path / "source" / "model.safetensors").exists()
     import_weights(tmp_path / "source", tmp_path / "ours")
@@ -149,7 +149,7 @@ def test_sharded_files_are_read(tmp_path):
 
 def test_names_of_keypoints_go_out_and_come_back(tmp_path):
     for skeletons in ((COCO_17,), (LSP_14,)):
-        model = build_model(PoseConfig(size="nano", image_hw=(64, 48), skeletons=skeletons))
+        model = build_model(PoseConfig(size="tiny", image_hw=(64, 48), skeletons=skeletons))
         save_model(model, tmp_path / "ours", provenance={})
         export_weights(tmp_path / "ours", tmp_path / "hf", "huggingface")
         import_weights(tmp_path / "hf", tmp_path / "again")
@@ -160,7 +160,7 @@ def test_names_of_keypoints_go_out_and_come_back(tmp_path):
 
 
 def test_exported_preprocessor_is_read_by_transformers(tmp_path):
-    save_model(build_model(PoseConfig(size="nano", image_hw=(64, 48))), tmp_path / "ours", provenance={})
+    save_model(build_model(PoseConfig(size="tiny", image_hw=(64, 48))), tmp_path / "ours", provenance={})
     export_weights(tmp_path / "ours", tmp_path / "hf", "huggingface")
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
     assert (processor.size["height"], processor.size["width"]) == (64, 48)
@@ -181,7 +181,7 @@ def test_official_there_and_back(tmp_path, kind):
     different = {k for k in again if not torch.equal(again[k], weights[k])}
     assert different == {"backbone.pos_embed"}
     assert relative(heatmaps(again, IMAGES), heatmaps(weights, IMAGES)) < 1e-5
-    assert [p.name for p in (tmp_path / "official").iterdir()] == ["vitpose_nano.pth"]
+    assert [p.name for p in (tmp_path / "official").iterdir()] == ["vitpose_tiny.pth"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_official_there_and_back(tmp_path, kind):
     ],
 )
 def test_what_hugging_face_cannot_say_is_refused(tmp_path, changes, told):
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48), **changes))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48), **changes))
     save_model(model, tmp_path / "ours", provenance={})
     with pytest.raises(ValueError, match=told):
         export_weights(tmp_path / "ours", tmp_path / "hf", "huggingface")
@@ -203,7 +203,7 @@ def test_what_hugging_face_cannot_say_is_refused(tmp_path, changes, told):
 
 
 def test_a_knowledge_token_and_an_unknown_format_are_refused(tmp_path):
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48)))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48)))
     attach_knowledge_token(model, torch.zeros(128))
     save_model(model, tmp_path / "ours", provenance={})
     for layout in ("huggingface", "official"):
@@ -219,7 +219,7 @@ def test_a_knowledge_token_and_an_unknown_format_are_refused(tmp_path):
 )
 def test_hugging_face_configurations_of_another_model_are_refused(tmp_path, name, value):
     """The same shapes, another computation: only the config tells."""
-    source = hugging_face("nano", "simple")
+    source = hugging_face("tiny", "simple")
     setattr(source.config.backbone_config, name, value)
     source.save_pretrained(tmp_path / "source")
     with pytest.raises(ValueError, match=f"{name} = .*another model"):

@@ -7,7 +7,7 @@ from vitpose.models.pose import PoseConfig, build_model
 
 
 def frozen_names(freeze):
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48)))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48)))
     freeze(model)
     model.train()
     model(torch.randn(2, 3, 64, 48)).square().sum().backward()

@@ -5,9 +5,19 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from foreign import GRID, D, features, heatmaps, mae, mmpose, official, relative, with_more_heads
 from safetensors.torch import save_file
 
+from tests.models.foreign import (
+    GRID,
+    D,
+    features,
+    heatmaps,
+    mae,
+    mmpose,
+    official,
+    relative,
+    with_more_heads,
+)
 from vitpose.models.importing import import_weights
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_encoder, load_model, read_config, save_model
@@ -126,7 +136,7 @@ def test_mae_weights_give_the_defined_features(tmp_path, slots, patch, decoder):
     torch.save({"model": weights, "args": argparse.Namespace(lr=1.0), "epoch": 3}, path)
     report = import_weights(path, tmp_path / "mae")
     assert (report.layout, report.kind) == ("MAE", "encoder")
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48))).eval()
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48))).eval()
     load_encoder(model, tmp_path / "mae")
 
     expected = {f"backbone.{key}": value for key, value in weights.items()}
@@ -171,13 +181,13 @@ def test_openmmlabs_backbone_file_is_an_encoder(tmp_path):
     torch.save({"state_dict": weights}, tmp_path / "mae.pth")
     report = import_weights(tmp_path / "mae.pth", tmp_path / "mae")
     assert report.kind == "encoder"
-    model = build_model(PoseConfig(size="nano", image_hw=(224, 224)))
+    model = build_model(PoseConfig(size="tiny", image_hw=(224, 224)))
     load_encoder(model, tmp_path / "mae")
     assert torch.equal(model.backbone.pos_embed, weights["pos_embed"])
 
 
 def test_our_own_folder_is_copied(tmp_path):
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48))).eval()
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48))).eval()
     save_model(model, tmp_path / "source", provenance={"run": "a"})
     report = import_weights(tmp_path / "source", tmp_path / "copy")
     assert report.layout == "own"
@@ -187,7 +197,7 @@ def test_our_own_folder_is_copied(tmp_path):
 
 def test_report_and_folder_say_what_happened(tmp_path):
     report, _ = imported(tmp_path, official())
-    assert "official ViTPose, pose, nano, classic head (coco 17), 64 x 48" in str(report)
+    assert "official ViTPose, pose, tiny, classic head (coco 17), 64 x 48" in str(report)
     assert "slot folded" in str(report)
     provenance = read_config(tmp_path / "model")["provenance"]
     assert provenance["imported_from"] == "checkpoint.pth"
@@ -268,9 +278,9 @@ def test_keys_of_another_model_are_refused(tmp_path):
 
 def test_missing_block_is_told(tmp_path):
     weights = {k: v for k, v in official().items() if "blocks.3." not in k}
-    refused(tmp_path, weights, r"12 missing: backbone\.blocks\.3\.norm1\.weight.* and 8 more.*nano")
+    refused(tmp_path, weights, r"12 missing: backbone\.blocks\.3\.norm1\.weight.* and 8 more.*tiny")
     weights = {k: v for k, v in official().items() if "blocks.5." not in k}
-    refused(tmp_path, weights, "width 128 and 5 blocks.*nano 128 x 6")
+    refused(tmp_path, weights, "width 128 and 5 blocks.*tiny 128 x 6")
 
 
 def test_other_width_and_shape_are_told(tmp_path):

@@ -6,18 +6,18 @@ from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_model, save_model
 
 
-def nano(**changes):
-    return build_model(PoseConfig(**{"size": "nano", "image_hw": (64, 48)} | changes))
+def tiny_model(**changes):
+    return build_model(PoseConfig(**{"size": "tiny", "image_hw": (64, 48)} | changes))
 
 
 def test_heatmaps_keep_their_shape():
-    model = nano()
+    model = tiny_model()
     attach_knowledge_token(model, None)
     assert model(torch.randn(2, 3, 64, 48)).shape == (2, 17, 16, 12)
 
 
 def test_token_is_seen_by_every_token_and_then_dropped():
-    model = nano().eval()
+    model = tiny_model().eval()
     images = torch.randn(1, 3, 64, 48)
     before = model.features(images)
     attach_knowledge_token(model, torch.randn(128))
@@ -28,7 +28,7 @@ def test_token_is_seen_by_every_token_and_then_dropped():
 
 def test_it_is_the_token_that_is_dropped_and_no_patch():
     """With blocks that add nothing the feature map is the normed patch tokens, in their order."""
-    model = nano().eval()
+    model = tiny_model().eval()
     for block in model.backbone.blocks:
         for layer in (block.attn.proj, block.mlp.fc2):
             torch.nn.init.zeros_(layer.weight)
@@ -42,7 +42,7 @@ def test_it_is_the_token_that_is_dropped_and_no_patch():
 def test_zero_valued_token_changes_nothing_but_attention_mass():
     """A token whose value is zero only takes a share of each softmax: outputs shrink by that share."""
     torch.manual_seed(0)
-    model = nano().eval()
+    model = tiny_model().eval()
     attention = model.backbone.blocks[0].attn
     attention.qkv.bias.data.zero_()
     attention.proj.bias.data.zero_()
@@ -59,7 +59,7 @@ def test_zero_valued_token_changes_nothing_but_attention_mass():
 
 
 def test_gradient_reaches_the_token_alone_in_a_frozen_teacher():
-    teacher = nano()
+    teacher = tiny_model()
     attach_knowledge_token(teacher, None)
     token = learn_only_token(teacher)
     teacher.train()
@@ -71,7 +71,7 @@ def test_gradient_reaches_the_token_alone_in_a_frozen_teacher():
 
 
 def test_student_of_another_width_learns_a_projection_of_a_frozen_token():
-    student = nano()
+    student = tiny_model()
     token = torch.randn(1, 1, 192)
     attach_knowledge_token(student, token)
     student(torch.randn(2, 3, 64, 48)).square().sum().backward()
@@ -81,14 +81,14 @@ def test_student_of_another_width_learns_a_projection_of_a_frozen_token():
 
 
 def test_student_of_the_same_width_needs_no_projection():
-    student = nano()
+    student = tiny_model()
     attach_knowledge_token(student, torch.randn(128))
     assert student.knowledge_projection is None
 
 
 @pytest.mark.parametrize("width", [128, 192])
 def test_a_saved_student_keeps_its_token(tmp_path, width):
-    student = nano().eval()
+    student = tiny_model().eval()
     attach_knowledge_token(student, torch.randn(width))
     save_model(student, tmp_path / "student", provenance={})
     again = load_model(tmp_path / "student")
@@ -99,7 +99,7 @@ def test_a_saved_student_keeps_its_token(tmp_path, width):
 
 @pytest.mark.parametrize("attention", ["window", "shift", "pool", "shift_pool"])
 def test_token_reaches_every_window(attention):
-    model = nano(attention=attention, window_hw=(2, 2)).eval()
+    model = tiny_model(attention=attention, window_hw=(2, 2)).eval()
     images = torch.randn(1, 3, 64, 48)
     before = model.features(images)
     attach_knowledge_token(model, torch.randn(128))
@@ -108,9 +108,9 @@ def test_token_reaches_every_window(attention):
 
 def test_a_misshapen_token_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 1, width\), got \(2, 1, 128\)"):
-        nano().set_knowledge_token(torch.zeros(2, 1, 128), learnable=True)
+        tiny_model().set_knowledge_token(torch.zeros(2, 1, 128), learnable=True)
 
 
 def test_learning_a_token_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="no knowledge token"):
-        learn_only_token(nano())
+        learn_only_token(tiny_model())

@@ -8,7 +8,7 @@ from vitpose.models.positions import sincos_positions
 
 
 def small(**changes):
-    base = {"size": "nano", "image_hw": (96, 64), "decoder_dim": 32, "decoder_depth": 2}
+    base = {"size": "tiny", "image_hw": (96, 64), "decoder_dim": 32, "decoder_depth": 2}
     return MAEConfig(**base | {"decoder_heads": 4} | changes)
 
 

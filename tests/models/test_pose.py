@@ -9,7 +9,7 @@ from vitpose.skeletons import COCO_17, LSP_14
 
 
 def small(**changes):
-    return PoseConfig(**{"size": "nano", "image_hw": (64, 48)} | changes)
+    return PoseConfig(**{"size": "tiny", "image_hw": (64, 48)} | changes)
 
 
 @pytest.mark.parametrize("head", ["classic", "simple"])

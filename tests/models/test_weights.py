@@ -22,14 +22,14 @@ IMAGES = torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def folder(tmp_path):
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48)))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48)))
     save_model(model, tmp_path / "model", provenance={"run": "a"})
     return tmp_path / "model"
 
 
 def small_mae(**changes):
     return MAEConfig(
-        **{"size": "nano", "image_hw": (64, 48), "decoder_dim": 32, "decoder_depth": 1}
+        **{"size": "tiny", "image_hw": (64, 48), "decoder_dim": 32, "decoder_depth": 1}
         | {"decoder_heads": 4}
         | changes
     )
@@ -52,7 +52,7 @@ def rewrite(folder, change):
 )
 def test_load_inverts_save(tmp_path, changes):
     torch.manual_seed(0)
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48), **changes)).eval()
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48), **changes)).eval()
     save_model(model, tmp_path / "model", provenance={})
     again = load_model(tmp_path / "model")
     assert not again.training
@@ -105,7 +105,7 @@ def test_encoder_becomes_the_backbone_but_for_its_norm(tmp_path, image_hw):
     mae = MaskedAutoencoder(small_mae(image_hw=image_hw))
     torch.nn.init.normal_(mae.encoder.norm.weight)
     save_mae(mae, tmp_path / "mae", provenance={})
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48)))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48)))
     head = model.heads[0].deconv1.weight.clone()
     report = load_encoder(model, tmp_path / "mae")
     ours, theirs = model.backbone.state_dict(), mae.encoder.state_dict()
@@ -123,7 +123,7 @@ def test_encoder_becomes_the_backbone_but_for_its_norm(tmp_path, image_hw):
 
 def test_backbone_of_a_pose_model_is_taken_whole(folder):
     source = load_model(folder)
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48), head="simple"))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48), head="simple"))
     load_encoder(model, folder)
     for key, value in source.backbone.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[key], value), key
@@ -131,7 +131,7 @@ def test_backbone_of_a_pose_model_is_taken_whole(folder):
 
 def test_missing_weight_is_told_and_nothing_is_loaded(folder):
     rewrite(folder, lambda w: w.pop("backbone.blocks.2.attn.qkv.weight"))
-    model = build_model(PoseConfig(size="nano", image_hw=(64, 48)))
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48)))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(ValueError, match=r"1 missing: blocks\.2\.attn\.qkv\.weight"):
         load_encoder(model, folder)
