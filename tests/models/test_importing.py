@@ -159,7 +159,9 @@ def test_mae_weights_give_the_defined_features(tmp_path, slots, patch, decoder):
 
 def test_timm_weights_give_timms_tokens(tmp_path):
     torch.manual_seed(0)
-    source = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()
+    source = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=False, embed_dim=128, depth=6, num_heads=4
+    ).eval()
     save_file(source.state_dict(), tmp_path / "vit.safetensors")
     report = import_weights(tmp_path / "vit.safetensors", tmp_path / "vit")
     assert (report.layout, report.kind) == ("timm", "encoder")

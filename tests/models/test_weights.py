@@ -176,8 +176,8 @@ def test_a_pickle_in_place_of_weights_is_refused_and_not_run(folder, tmp_path):
 
 def test_wrong_size_and_wrong_kind_are_refused(folder, tmp_path):
     save_mae(MaskedAutoencoder(small_mae()), tmp_path / "mae", provenance={})
-    with pytest.raises(ValueError, match="size nano, the model is tiny"):
-        load_encoder(build_model(PoseConfig(size="tiny", image_hw=(64, 48))), tmp_path / "mae")
+    with pytest.raises(ValueError, match="size tiny, the model is nano"):
+        load_encoder(build_model(PoseConfig(size="nano", image_hw=(64, 48))), tmp_path / "mae")
     with pytest.raises(ValueError, match="holds a mae model, expected a pose model"):
         load_model(tmp_path / "mae")
     with pytest.raises(FileNotFoundError, match=r"config\.json is not there"):
