@@ -5,7 +5,7 @@ export DVC_NO_ANALYTICS := 1
 export GIT_PYTHON_REFRESH := quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast lint ui clean
+.PHONY: help setup repro test test-all test-fast lint ui clean
 
 help:  ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,11 +24,17 @@ ifdef RECIPE
 endif
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
-test: .venv/.installed  ## Run all tests
-	$(BIN)/python -m pytest
+test: .venv/.installed  ## Run the tests, real Ray, MLflow and kills among them
+	$(BIN)/python -m pytest -m 'not long'
+
+test-all: .venv/.installed  ## Also a whole dvc repro, a killed training, the large models (20 minutes more)
+	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest -m long tests/models
+	$(BIN)/python -m pytest -m long tests/pipelines/test_ray_train.py
+	$(BIN)/python -m pytest -m long tests/test_repro.py
 
 test-fast: .venv/.installed  ## Run the tests that need no Ray, MLflow or DVC
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not long'
 
 lint: .venv/.installed  ## Check style and types
 	$(BIN)/ruff format --check .

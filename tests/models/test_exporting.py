@@ -88,7 +88,7 @@ def test_small_there_and_back_at_full_size(tmp_path, head):
     there_and_back(tmp_path, hugging_face("small", head, image_hw=(256, 192)), images)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "head", "experts"),
     [

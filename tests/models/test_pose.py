@@ -133,7 +133,7 @@ def test_images_of_another_size_are_refused():
         build_model(small())(torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("attention", ["full", "shift_pool"])
 def test_compiles_without_graph_breaks(attention):
     model = build_model(small(attention=attention, window_hw=(2, 2), head="simple")).eval()
