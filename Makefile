@@ -26,11 +26,10 @@ endif
 
 test: .venv/.installed  ## Run the tests, real Ray, MLflow and kills among them
 	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest tests/pipelines/test_ray_train.py
 
-test-all: .venv/.installed  ## Also a whole dvc repro, a killed training, the large models (20 minutes more)
-	$(BIN)/python -m pytest -m 'not long'
+test-all: test  ## Also a whole dvc repro and the large models
 	$(BIN)/python -m pytest -m long tests/models
-	$(BIN)/python -m pytest -m long tests/pipelines/test_ray_train.py
 	$(BIN)/python -m pytest -m long tests/test_repro.py
 
 test-fast: .venv/.installed  ## Run the tests that need no Ray, MLflow or DVC
