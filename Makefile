@@ -26,9 +26,9 @@ endif
 
 test: .venv/.installed  ## Run the tests, real Ray, MLflow and kills among them
 	$(BIN)/python -m pytest -m 'not long'
-	$(BIN)/python -m pytest tests/pipelines/test_ray_train.py
 
-test-all: test  ## Also a whole dvc repro and the large models
+test-all: test  ## Also a killed training, a whole dvc repro and the large models
+	$(BIN)/python -m pytest -m long tests/pipelines/test_ray_train.py
 	$(BIN)/python -m pytest -m long tests/models
 	$(BIN)/python -m pytest -m long tests/test_repro.py
 
