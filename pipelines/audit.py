@@ -53,7 +53,7 @@ class Event:
     """One entry."""
 
     action: str
-    """"promote", "refuse" or "rollback"."""
+    """"promote", "refuse", "rollback", or "force": promoted by a person without asking the gate."""
     version: str
     """The version that was judged."""
     champion_before: str | None
@@ -96,7 +96,7 @@ class History:
         for event in self.effective:
             if event.action == "rollback":
                 stack = stack[:-1]
-            elif event.action == "promote":
+            elif event.action in ("promote", "force"):
                 stack.append(event.version)
         return stack
 

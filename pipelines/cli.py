@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from pipelines import cli_data, cli_labels, cli_models, cli_predict
+from pipelines import cli_data, cli_evaluate, cli_labels, cli_models, cli_predict
 
 app = typer.Typer(
     name="vitpose",
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 
 cli_predict.add_commands(app)
+cli_evaluate.add_commands(app)
 cli_labels.add_commands(app)
 cli_models.add_commands(app)
 app.add_typer(cli_data.app, name="data")

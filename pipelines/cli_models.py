@@ -58,17 +58,40 @@ def models(
 
 def promote(
     name: Name,
-    version: Annotated[str, typer.Argument(help="The version that becomes champion.")],
-    why: Annotated[str, typer.Option(help="Goes into the audit log.")],
+    version: Annotated[str, typer.Argument(help="The version that is to become champion.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not ask the gate; the audit log says so.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is forced; goes into the audit log.")] = None,
+    params_file: Annotated[
+        Path, typer.Option("--params", help="Whose section register.gate has the gate's limits.")
+    ] = Path("params.yaml"),
 ) -> None:
-    """Make a version the champion without asking the gate, and record it.
+    """Put a version before the gate, and make it the champion if the gate lets it pass.
 
-    Example: vitpose promote vitpose 3 --why "better on night videos"
+    Exit status 1 where the gate refuses, with its reasons; either decision goes into the audit log.
+
+    Example: vitpose promote vitpose 3
+
+    Example: vitpose promote vitpose 3 --force --reason "better on night videos"
     """
+    if force != bool((reason or "").strip()):
+        raise typer.BadParameter("--force and --reason go together", param_hint="--reason")
     from pipelines import promotion
 
-    event = promotion.promote(name, version, why=why)
-    typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}")
+    if force:
+        event = promotion.promote(name, version, why=str(reason), forced=True)
+        typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}, forced")
+        return
+    from pipelines import params
+    from pipelines.register import RegisterConfig
+
+    config = params.from_mapping(RegisterConfig, params.section(params_file, "register"), "register")
+    decision = promotion.consider(name, version, config.gate)
+    if not decision.promoted:
+        typer.echo(f"refused: {decision.reason}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{name}: champion is version {version}: {decision.reason}")
 
 
 def rollback(

@@ -1,6 +1,6 @@
 """Stage label: a video archive and the champion in, a label dataset and its figures out.
 
-Reads the version that the registry stage pinned (never the alias, which moves), the archive, and the
+Reads the version that the stage `register` pinned (never the alias, which moves), the archive, and the
 section `label` of params.yaml. Proves the labels whole with `verify`, and scores them where the
 archive carries its own ground truth. There is no person detector for the built-in, synthetic people,
 so their archive is labelled with `boxes: ground_truth`: boxes are given, keypoints are not.
@@ -23,9 +23,9 @@ from vitpose.label_verify import VerifyReport, verify
 from vitpose.video.scoring import score_labels
 
 
-def label(config: LabelConfig, *, registry: Path, archive: Path, out: Path) -> dict[str, Any]:
+def label(config: LabelConfig, *, champion: Path, archive: Path, out: Path) -> dict[str, Any]:
     """Label the archive and return the figures; raises `ValueError` where `verify` finds a problem."""
-    model = resolve_model(pinned_model(registry))
+    model = resolve_model(pinned_model(champion))
     reference = model_ref(model.folder, model.name, model.version, model.weights_digest)
     with experiments.run("label", asdict(config), data_digest=reference.data_digest) as run_id:
         # DVC keeps `out` when a run fails, so what is left of another model is replaced.
@@ -43,13 +43,16 @@ def label(config: LabelConfig, *, registry: Path, archive: Path, out: Path) -> d
         return {**figures, "model": asdict(reference), "run_id": run_id}
 
 
-def pinned_model(registry: Path) -> str:
-    """models:/NAME/VERSION from metrics/registry.json."""
-    if not registry.is_file():
-        raise FileNotFoundError(f"{registry} is not there; run the stage `register` first")
-    pinned = json.loads(registry.read_text())
+def pinned_model(champion: Path) -> str:
+    """models:/NAME/VERSION from metrics/champion.json.
+
+    Raises `FileNotFoundError` where it is not there and `ValueError` where it names no version.
+    """
+    if not champion.is_file():
+        raise FileNotFoundError(f"{champion} is not there; run the stage `register` first")
+    pinned = json.loads(champion.read_text())
     if not pinned.get("version"):
-        raise ValueError(f"{registry} pins no version: there is no champion; see its `decisions`")
+        raise ValueError(f"{champion} pins no version: there is no champion; run the stage `register`")
     return f"models:/{pinned['name']}/{pinned['version']}"
 
 
@@ -76,15 +79,15 @@ def _log(run_id: str, figures: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """`python -m pipelines.label --registry JSON --archive DIR --out DIR --metrics JSON`."""
+    """`python -m pipelines.label --champion JSON --archive DIR --out DIR --metrics JSON`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--registry", type=Path, required=True)
+    parser.add_argument("--champion", type=Path, required=True)
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     given = parser.parse_args()
     config = from_mapping(LabelConfig, section(PARAMS, "label"), "label")
-    figures = label(config, registry=given.registry, archive=given.archive, out=given.out)
+    figures = label(config, champion=given.champion, archive=given.archive, out=given.out)
     given.metrics.parent.mkdir(parents=True, exist_ok=True)
     given.metrics.write_text(json.dumps(figures, indent=1) + "\n")
     for quarantined in figures["quarantined"]:

@@ -47,6 +47,10 @@ class Recipe:
     epochs: int
     batch_size: int
     """Of all workers together."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """See `OptimConfig`."""
+    muon_lr_scale: float = 5.0
+    """See `OptimConfig`."""
     lr: float = 5e-4
     eps: float = 1e-8
     """See `OptimConfig`."""
@@ -81,6 +85,8 @@ class Recipe:
         """The optimizer's part, with the size's own layer decay unless one is given."""
         decay = find_size(size).layer_decay if self.layer_decay is None else self.layer_decay
         return OptimConfig(
+            optimizer=self.optimizer,
+            muon_lr_scale=self.muon_lr_scale,
             lr=self.lr,
             eps=self.eps,
             weight_decay=self.weight_decay,

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipelines.progress import Progress
@@ -18,6 +19,7 @@ from vitpose.evaluation.oks import rescore
 from vitpose.inference import PosePredictor, Poses
 from vitpose.label_plan import LabelConfig
 from vitpose.label_unit import BoxesOf, detect_boxes, pose_frames
+from vitpose.models.weights import load_model
 from vitpose.video.boxes import read_boxes
 from vitpose.video.detectors import Boxes, Detector, make_detector
 from vitpose.video.frames import OK, VIDEO_SUFFIXES, Frame, probe, read_frames
@@ -36,6 +38,7 @@ class _Results:
 
     def add(self, file: Path, frame: Frame, boxes: Boxes, poses: Poses) -> None:
         identity = len(self.images) + 1
+        place = {"video": file.name, "frame_index": frame.index}  # what `--boxes` goes by
         self.images.append({"id": identity, "file_name": file.name, "frame_index": frame.index})
         if frame.image is not None:
             self.images[-1]["height"], self.images[-1]["width"] = frame.image.shape[:2]
@@ -45,12 +48,20 @@ class _Results:
             self.results.append(
                 {
                     "image_id": identity,
+                    **place,
                     "category_id": 1,
                     "bbox": np.round(boxes.bboxes_xywh[n], 2).tolist(),
+                    "bbox_score": round(float(boxes.scores[n]), 5),
                     "keypoints": np.round(triples[n], 4).ravel().tolist(),
                     "score": round(float(score), 5),
                 }
             )
+
+
+def load_predictor(folder: Path, flip_test: bool) -> PosePredictor:
+    """The predictor of a model folder, on a GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return PosePredictor(load_model(folder), flip_test=flip_test, device=device)
 
 
 def predict_files(
@@ -64,14 +75,14 @@ def predict_files(
 ) -> list[tuple[Path, str]]:
     """Write an overlay for every input and results.json and images.json for all of them.
 
-    Returns the inputs that could not be done, with the reason.
+    Returns the inputs that could not be done, with the reason. Raises `ValueError` as `overlays` does.
     """
+    targets = overlays(inputs, out)
     out.mkdir(parents=True, exist_ok=True)
     detector = None if config.detector is None else make_detector(config.detector)
     collected, failed = _Results(), []
-    for path in inputs:
+    for path, target in zip(inputs, targets, strict=True):
         is_video = path.suffix.lower() in VIDEO_SUFFIXES
-        target = out / f"{path.stem}.{'mp4' if is_video else 'png'}"
         people = len(collected.results)
         try:
             boxes_of = _boxes_of(path, detector, config)
@@ -93,6 +104,26 @@ def predict_files(
     (out / "results.json").write_text(json.dumps(collected.results))
     (out / "images.json").write_text(json.dumps({"images": collected.images}))
     return failed
+
+
+def overlays(inputs: Sequence[Path], out: Path) -> list[Path]:
+    """The file that each input's overlay goes to: OUT/STEM.png or OUT/STEM.mp4.
+
+    Raises `ValueError` where two inputs would go to one file, or one would overwrite an input.
+    """
+    taken: dict[Path, Path] = {}
+    originals = {path.resolve() for path in inputs}
+    for path in inputs:
+        target = out / f"{path.stem}.{'mp4' if path.suffix.lower() in VIDEO_SUFFIXES else 'png'}"
+        if target in taken:
+            raise ValueError(
+                f"{taken[target]} and {path} would both be drawn into {target}; expected inputs whose "
+                "names differ before the suffix: rename one, or predict them into two folders"
+            )
+        if target.resolve() in originals:
+            raise ValueError(f"{target} is an input and would be overwritten; give another --out")
+        taken[target] = path
+    return list(taken)
 
 
 def _drawn(

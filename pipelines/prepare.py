@@ -23,7 +23,8 @@ from vitpose.data.people import PeopleConfig, write_people_dataset
 from vitpose.data.people_video import ArchiveConfig, write_people_archive
 from vitpose.data.pixels import decode_rgb
 from vitpose.data.prepared import PreparedDataset, save_prepared, save_rejected
-from vitpose.data.readers.coco import read_coco
+from vitpose.data.readers.coco import people_from_coco
+from vitpose.data.readers.formats import Format, load_annotations
 from vitpose.data.rows import PersonSet, Rejected
 from vitpose.data.shards import digest_of, write_shards
 from vitpose.data.validation import BY_DESIGN, check_rejected_share, rejected_counts
@@ -31,11 +32,13 @@ from vitpose.data.validation import BY_DESIGN, check_rejected_share, rejected_co
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One COCO-style annotation file and the folder of its images."""
+    """One annotation file and the folder of its images."""
 
     name: str
     annotations: str
     images: str
+    format: Format = "coco"
+    """Of the annotation file: coco is any of that form, whatever its joints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,8 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
         train_sources, val_source = _draw_people(config.people, out / "people", cpus)
     if val_source is None:
         raise ValueError("prepare.val is missing; name the held-out annotations")
-    train = [_read(source) for source in train_sources]
-    val = _read(val_source)
+    train = [_read(source)[0] for source in train_sources]
+    val, val_content = _read(val_source)
     for one in train:
         if one.skeleton != val.skeleton:
             raise ValueError(
@@ -118,7 +121,7 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
         oversample=config.oversample,
         workers=cpus,
     )
-    val_digest, undecodable = _write_val(val_source, val, out / "val.json", cpus)
+    val_digest, undecodable = _write_val(val_content, val, out / "val.json", cpus)
     rejected = [*unreadable, *undecodable, *val.rejected, *(r for one in train for r in one.rejected)]
     # Before the check, so that they can be looked at where it fails.
     save_rejected(rejected, out / "rejected.parquet")
@@ -169,24 +172,27 @@ def _draw_people(people: People, out: Path, cpus: int) -> tuple[tuple[Source, ..
     return (sources[0],), sources[1]
 
 
-def _read(source: Source) -> PersonSet:
+def _read(source: Source) -> tuple[PersonSet, dict[str, Any]]:
+    """The people of a source, and all of its content as a COCO mapping."""
     annotations, images = Path(source.annotations), Path(source.images)
     if not annotations.is_file():
         raise FileNotFoundError(
             f"annotations of {source.name} not found at {annotations}; put or link the data set there, "
             "see data/raw/README.md"
         )
-    return read_coco(annotations, images, source.name)
+    content = load_annotations(annotations, images, source.format)
+    return people_from_coco(content, annotations, images, source.name), content
 
 
-def _write_val(source: Source, val: PersonSet, path: Path, workers: int) -> tuple[str, list[Rejected]]:
-    """The held-out ground truth without what cannot be used; a digest of it and its images.
+def _write_val(
+    content: dict[str, Any], val: PersonSet, path: Path, workers: int
+) -> tuple[str, list[Rejected]]:
+    """The held-out ground truth in COCO's form, less what cannot be used; a digest of it and its images.
 
     Crowd regions and people without keypoints stay: the protocol needs them. An image that does not
     decode leaves with its people, who are returned as rejected. The digest does not depend on the order
     of the file.
     """
-    raw = json.loads(Path(source.annotations).read_text())
     people = {row.annotation_id: row for row in val.rows}
     wanted = people.keys() | {r.annotation_id for r in val.rejected if r.reason in BY_DESIGN}
     paths = {row.image_id: row.image_path for row in val.rows}
@@ -204,7 +210,7 @@ def _write_val(source: Source, val: PersonSet, path: Path, workers: int) -> tupl
     hashes = {image_id: state for image_id, state in found.items() if isinstance(state, str)}
     undecodable = [
         Rejected(
-            dataset=source.name,
+            dataset=val.name,
             image=str(row.image_path.relative_to(val.image_root)),
             annotation_id=row.annotation_id,
             reason=str(found[row.image_id]),
@@ -212,17 +218,23 @@ def _write_val(source: Source, val: PersonSet, path: Path, workers: int) -> tupl
         for row in val.rows
         if row.image_id not in hashes
     ]
-    images = _first_of_each(raw["images"], set(hashes))
+    images = _first_of_each(content["images"], set(hashes))
     annotations = [
         {key: value for key, value in annotation.items() if key != "segmentation"}
-        for annotation in _first_of_each(raw["annotations"], wanted)
-        if annotation["image_id"] in hashes
+        for annotation in _first_of_each(content["annotations"], wanted)
+        if annotation["image_id"] in hashes and _has_box(annotation)
     ]
-    index = {"images": images, "annotations": annotations, "categories": raw["categories"]}
+    index = {"images": images, "annotations": annotations, "categories": content["categories"]}
     text = json.dumps(index, sort_keys=True)
     path.write_text(text + "\n")
     digest = hashlib.sha256((text + "".join(hashes[key] for key in sorted(hashes))).encode())
     return digest.hexdigest(), undecodable
+
+
+def _has_box(annotation: dict[str, Any]) -> bool:
+    """Some people without keypoints have none; the evaluation would refuse the file for them."""
+    bbox = annotation.get("bbox")
+    return isinstance(bbox, list) and len(bbox) == 4
 
 
 def _first_of_each(entries: list[Any], wanted: Set[int | None]) -> list[dict[str, Any]]:

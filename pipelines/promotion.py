@@ -52,7 +52,7 @@ def consider(
     candidate = get_version(name, version)
     holder = get_version(name, holding) if holding else None
     if holder is not None and holder.version == candidate.version:
-        made = _last(past, version, "promote")
+        made = _last(past, version, "promote", "force")
         why = made.why if made else "the alias was set by hand, outside the audit log"
         return Decision(promoted=True, reason=why, figures=dict(made.figures) if made else {})
     rolled_back = next(
@@ -62,7 +62,7 @@ def consider(
         decision = Decision(
             promoted=False,
             reason=f"rolled back on {rolled_back.when} by {rolled_back.who} ({rolled_back.why}); only a "
-            "person can promote it again",
+            "person can promote it again, with --force",
         )
     else:
         standard: Mapping[str, Any] | None = holder.metrics if holder else None
@@ -92,15 +92,18 @@ def promote(
     who: str | None = None,
     figures: Mapping[str, Any] | None = None,
     expected: Head | None = None,
+    forced: bool = False,
 ) -> Event:
     """Makes a version the champion without asking the gate, and records it.
 
-    `expected` is the head of the log at the time the decision was prepared (`history(name).head`).
+    `expected` is the head of the log at the time the decision was prepared (`history(name).head`);
+    `forced` makes the log say that a person passed the gate by.
 
     Raises `ValueError` for an unknown version and `audit.Conflict` where somebody decided meanwhile;
     then nothing has changed.
     """
-    return _move(name, "promote", get_version(name, version).version, why, who, figures, expected)
+    action = "force" if forced else "promote"
+    return _move(name, action, get_version(name, version).version, why, who, figures, expected)
 
 
 def rollback(name: str, *, why: str = "rollback", who: str | None = None) -> Event:
@@ -192,6 +195,7 @@ def _recorded_champion(past: History) -> str | None:
     return moves[-1].champion_after if moves else None
 
 
-def _last(past: History, version: str, action: str | None = None) -> Event | None:
-    events = [e for e in past.effective if e.version == version and action in (None, e.action)]
+def _last(past: History, version: str, *actions: str) -> Event | None:
+    """The newest entry on a version, of these actions or of any."""
+    events = [e for e in past.effective if e.version == version and (not actions or e.action in actions)]
     return events[-1] if events else None

@@ -62,11 +62,22 @@ class Cluster:
         context.print_on_execution_start = False
 
     def size(self, rows: int) -> int:
-        """Number of actors, fixed: growing pools start too slowly to be worth it."""
+        """Number of actors, fixed: growing pools start too slowly to be worth it.
+
+        Raises `ValueError` where no machine has the CPUs of one actor: Ray would wait for one forever.
+        """
         if self.ours and not self.address and not self.gpus:
             return self._local_size(rows)
-        cpus = int(ray.cluster_resources().get("CPU", 2)) - 1
         threads = positive("VITPOSE_THREADS", 1)
+        largest = max((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]), default=0)
+        needed = 1 if self.gpus else threads
+        if largest < needed:
+            raise ValueError(
+                f"the Ray cluster's largest machine has {largest:g} CPUs, a labelling process takes "
+                f"{needed}; set VITPOSE_THREADS lower, or wait until the workers have joined"
+            )
+        # One is left to Ray Data; where there is only one, its tasks and the actor take turns.
+        cpus = int(ray.cluster_resources().get("CPU", 2)) - 1
         room = self.gpus or max(1, cpus // threads)
         return max(1, min(rows, positive("VITPOSE_WORKERS", room), room))
 

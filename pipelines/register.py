@@ -1,7 +1,8 @@
 """Stage register: every evaluated model becomes a version, the gate decides on the champion.
 
-Reads metrics/<model>.json and models/<model>; writes metrics/registry.json, which pins the champion's
-version for the stages that follow: an alias moves, a version does not. Each candidate is downloaded
+Reads metrics/<model>.json and models/<model>; writes metrics/registry.json with every decision, and
+metrics/champion.json, which pins the champion's version for the stages that follow (an alias moves, a
+version does not) and stays as it is while the champion does. Each candidate is downloaded
 again and must give the trained model's heatmaps. The best one is judged first, so that a run promotes
 at most once unless a better one fails on something else than AP. A champion that was measured on
 other data or by another protocol is measured again on this data, so that like is compared with like.
@@ -155,13 +156,14 @@ def _decide(
 
 
 def main() -> None:
-    """`python -m pipelines.register --metrics DIR --models DIR [--data DIR] --out FILE MODEL...`."""
+    """`python -m pipelines.register --metrics DIR --models DIR --out FILE --champion FILE MODEL...`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: params.yaml's models")
     parser.add_argument("--metrics", type=Path, required=True, help="folder of <MODEL>.json")
     parser.add_argument("--models", type=Path, required=True, dest="folder")
     parser.add_argument("--data", type=Path, help="prepared data, to measure an older champion on it")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--champion", type=Path, required=True, help="who is champion, and nothing else")
     given = parser.parse_args()
     config = params.from_mapping(RegisterConfig, params.section(params.PARAMS, "register"), "register")
     result = register(
@@ -171,8 +173,11 @@ def main() -> None:
         folder=given.folder,
         data=given.data,
     )
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(audit.without_nan(result), indent=1) + "\n")
+    # Labelling depends on this file: a figure or a refusal in it would label everything again.
+    pinned = {key: result[key] for key in ("name", "version", "weights_digest")}
+    for path, content in ((given.out, audit.without_nan(result)), (given.champion, pinned)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"champion: {result['model_uri']} ({result['source']}), AP {result['AP']:.3f}")
 
 

@@ -72,6 +72,8 @@ def fit_and_report(
         logged = experiments.logged_steps(job.mlflow_run_id, job.mlflow_uri, "loss")
         for done in progress.history:
             _log(job, done, logged)
+        if progress.epoch:
+            train_progress.say(job.log, job.label, f"goes on after epoch {progress.epoch}/{job.epochs}")
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
     shown = (
         train_progress.Shown(

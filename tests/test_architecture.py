@@ -23,6 +23,13 @@ LAYERS = {
     "evaluation": {"skeletons", "geometry", "heatmap"},
     "visualization": {"skeletons", "geometry"},
     "inference": {"skeletons", "geometry", "heatmap", "models", "data", "evaluation"},
+    "labels": set(),
+    "video": {"skeletons", "evaluation", "labels"},
+    "label_plan": {"labels", "video"},
+    "label_unit": {"models", "inference", "labels", "video", "label_plan"},
+    "label_merge": {"labels", "video", "label_plan", "label_unit"},
+    "label_verify": {"labels", "video"},
+    "label_export": {"skeletons", "labels"},
 }
 
 
@@ -39,12 +46,18 @@ def test_the_library_knows_no_ray_mlflow_dvc_or_yaml(root: Path) -> None:
 def test_imports_run_one_way(root: Path) -> None:
     for path in (root / "vitpose").rglob("*.py"):
         part = part_of(root, path)
-        if part not in LAYERS:
+        if part == "__init__":
             continue
+        assert part in LAYERS, f"say in LAYERS what vitpose.{part} may import"
         for name in imported(root, path):
             parts = name.split(".")
             if parts[0] == "vitpose" and len(parts) > 1 and parts[1] != part:
                 assert parts[1] in LAYERS[part], f"{path.relative_to(root)} imports {name}"
+
+
+def test_the_layers_have_an_order() -> None:
+    for position, (part, below) in enumerate(LAYERS.items()):
+        assert below <= set(list(LAYERS)[:position]), f"{part} imports what stands above it"
 
 
 def test_no_stage_imports_another(root: Path) -> None:
@@ -73,6 +86,14 @@ def test_dvc_depends_on_exactly_what_a_stage_imports(root: Path, stage: str) -> 
     expected = expected_code(root, stage)
     missing, superfluous = sorted(set(expected) - set(code)), sorted(set(code) - set(expected))
     assert (missing, superfluous) == ([], []), "python -m tests.write_deps mends dvc.yaml"
+
+
+def test_labelling_waits_for_a_new_champion_only(root: Path) -> None:
+    """registry.json has figures and refusals too, and an audit head that moves with each."""
+    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    made = {name for out in stages["register"]["outs"] for name in out}
+    read = {dep for dep in stages["label"]["deps"] if dep.startswith("metrics/")}
+    assert read == made == {"metrics/champion.json"}
 
 
 @pytest.mark.parametrize("package", ["vitpose", "pipelines"])

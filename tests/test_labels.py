@@ -263,12 +263,18 @@ def test_exported_annotations_are_read_back(finished: Path, tmp_path: Path) -> N
     assert all("track_id" in annotation for annotation in raw["annotations"])
 
 
-def test_exported_results_serve_as_boxes(finished: Path, archive: Path, tmp_path: Path) -> None:
-    export_labels(finished, tmp_path / "coco.json", form="coco")
-    given = read_boxes(archive / "ground_truth.json", "people_001.mp4")
-    again = read_boxes(tmp_path / "coco.json", "people_001.mp4")
-    for index in range(20):
-        assert np.allclose(again(index).bboxes_xywh, given(index).bboxes_xywh, atol=0.01)
+@pytest.mark.parametrize("form", ["coco", "coco-results"])
+def test_both_exports_serve_as_boxes(form: str, finished: Path, archive: Path, tmp_path: Path) -> None:
+    export_labels(finished, tmp_path / "out.json", form=form)
+    for video in ("people_000.mp4", "people_001.mp4"):
+        given = read_boxes(archive / "ground_truth.json", video)
+        again = read_boxes(tmp_path / "out.json", video)
+        for index in range(-1, 21):
+            assert np.allclose(again(index).bboxes_xywh, given(index).bboxes_xywh, atol=0.01)
+            assert np.allclose(again(index).scores, given(index).scores)
+
+
+def test_an_unknown_export_format_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown format"):
         export_labels(finished, tmp_path / "x", form="csv")
 

@@ -5,16 +5,21 @@ import json
 import pytest
 
 from vitpose.skeletons import (
+    AIC_14,
     COCO_17,
+    CROWDPOSE_14,
     DEFAULT_SIGMA,
     LSP_14,
+    MPII_16,
     Skeleton,
     flip_pairs_from_names,
     skeleton_from_coco_category,
     skeleton_from_dict,
 )
 
-PUBLISHED = pytest.mark.parametrize("skeleton", [COCO_17, LSP_14], ids=lambda s: s.name)
+PUBLISHED = pytest.mark.parametrize(
+    "skeleton", [COCO_17, AIC_14, MPII_16, CROWDPOSE_14, LSP_14], ids=lambda s: s.name
+)
 
 
 @PUBLISHED
@@ -45,9 +50,36 @@ def test_coco_sigmas_are_those_of_pycocotools() -> None:
     assert list(COCO_17.sigmas) == pytest.approx(Params("keypoints").kpt_oks_sigmas.tolist())
 
 
-def test_a_category_with_published_names_is_that_skeleton() -> None:
-    category = {"name": "person", "keypoints": list(LSP_14.keypoints), "skeleton": [[1, 2]]}
-    assert skeleton_from_coco_category(category, "anything") is LSP_14
+@PUBLISHED
+def test_the_upper_body_is_all_but_legs_and_hips(skeleton: Skeleton) -> None:
+    legs = ("hip", "knee", "ankle", "pelvis")
+    upper = [i for i, name in enumerate(skeleton.keypoints) if not name.endswith(legs)]
+    assert list(skeleton.upper_body) == upper
+
+
+@PUBLISHED
+def test_left_and_right_are_seen_about_as_precisely(skeleton: Skeleton) -> None:
+    for left, right in skeleton.flip_pairs:
+        ratio = skeleton.sigmas[left] / skeleton.sigmas[right]
+        # AI Challenger measured its sigmas side by side; the others are equal.
+        assert 0.7 < ratio < 1.5 if skeleton is AIC_14 else ratio == 1
+
+
+def test_crowdpose_sigmas_are_those_of_the_same_joints_of_coco() -> None:
+    for name, sigma in zip(CROWDPOSE_14.keypoints[:12], CROWDPOSE_14.sigmas, strict=False):
+        assert sigma == COCO_17.sigmas[COCO_17.keypoints.index(name)]
+
+
+@PUBLISHED
+def test_a_category_with_published_names_is_that_skeleton(skeleton: Skeleton) -> None:
+    category = {"name": "person", "keypoints": list(skeleton.keypoints), "skeleton": [[1, 2]]}
+    assert skeleton_from_coco_category(category, "anything") is skeleton
+
+
+@pytest.mark.parametrize("limb", [[3, 2], [0, 1]])
+def test_limbs_of_another_skeleton_are_dropped_whole(limb: list[int]) -> None:
+    category = {"keypoints": ["left_ear", "right_ear"], "skeleton": [[1, 2], limb]}
+    assert skeleton_from_coco_category(category, "hare").limbs == ()
 
 
 def test_a_foreign_category_gets_pairs_from_names_and_stated_sigmas() -> None:

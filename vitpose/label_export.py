@@ -2,9 +2,10 @@
 
 Two kinds of COCO file: `coco` is annotations (images, annotations with `track_id`, categories), for
 annotation tools and training; `coco-results` is the list of detections that evaluators read. Images
-stand for frames: id in order of video and frame, `file_name` VIDEO/000012.jpg, with `video` and
-`frame_index` beside it. Every frame has an image, those without people too. Written piece by piece,
-so that an archive need not fit into memory.
+stand for frames: id from 1 in order of video and frame, the same in both kinds, `file_name`
+VIDEO/000012.jpg. Both say `video` and `frame_index` too, since `video.boxes` takes a bare id of results
+for a frame index from 0. Every frame has an image, those without people too. Written piece by piece, so
+that an archive need not fit into memory.
 """
 
 import json
@@ -63,13 +64,16 @@ def _frames(labels: Path) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]
 def _write_results(labels: Path, file: TextIO) -> int:
     count = 0
     file.write("[")
-    for image_id, _, row in _frames(labels):
+    for image_id, entry, row in _frames(labels):
         if row["status"] != PERSON:
             continue
         result = {
             "image_id": image_id,
+            "video": entry["video"],
+            "frame_index": row["frame_index"],
             "category_id": 1,
             "bbox": _rounded(row["bbox_xywh"]),
+            "bbox_score": round(row["bbox_score"], 5),
             "keypoints": _triples(row["keypoints"], [round(s, 4) for s in row["scores"]]),
             "score": round(row["bbox_score"] * sum(row["scores"]) / len(row["scores"]), 5),
             "track_id": row["track_id"],

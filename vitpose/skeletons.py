@@ -111,7 +111,9 @@ def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skele
 
     A published skeleton with the same names is returned as published. Otherwise flip pairs come from
     the names (left_x, right_x), sigmas from the entry's own `sigmas` or `DEFAULT_SIGMA`, and the
-    upper body is what is not a hip, knee, ankle or foot.
+    upper body is what is not a hip, knee, ankle or foot. A list of limbs of which one points outside
+    the keypoints belongs to another skeleton and is dropped whole: CrowdPose's files carry
+    COCO's, and those of COCO's limbs that would fit by number join the wrong keypoints.
 
     Raises `ValueError` where the entry has no `keypoints`.
     """
@@ -121,11 +123,14 @@ def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skele
             f"category {category.get('name')!r} of {name} lists no 'keypoints'; add their names in the "
             "order of the annotations"
         )
-    for published in (COCO_17, LSP_14):
+    for published in (COCO_17, AIC_14, MPII_16, CROWDPOSE_14, LSP_14):
         if names == published.keypoints:
             return published
     lower = re.compile(r"hip|knee|ankle|foot|heel|toe|paw|tail", re.IGNORECASE)
     pairs = category.get("flip_pairs")
+    limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
+    if any(not 0 <= i < len(names) for limb in limbs for i in limb):
+        limbs = ()
     return Skeleton(
         name=name,
         keypoints=names,
@@ -133,7 +138,7 @@ def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skele
         if pairs is None
         else tuple((int(a), int(b)) for a, b in pairs),
         sigmas=tuple(category.get("sigmas") or (DEFAULT_SIGMA,) * len(names)),
-        limbs=tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()),
+        limbs=limbs,
         upper_body=tuple(i for i, n in enumerate(names) if not lower.search(n)),
     )
 
@@ -157,6 +162,70 @@ COCO_17 = Skeleton(
     upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
 )  # fmt: skip
 """COCO 2017 person keypoints (cocodataset.org, keypoint evaluation)."""
+
+AIC_14 = Skeleton(
+    name="aic",
+    keypoints=(
+        "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "head_top", "neck",
+    ),
+    flip_pairs=((0, 3), (1, 4), (2, 5), (6, 9), (7, 10), (8, 11)),
+    # The official evaluation states delta = 2 sigma.
+    sigmas=(
+        0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144,
+        0.03909642, 0.03686941, 0.01981803, 0.03843971, 0.03412318, 0.02415081,
+        0.01291456, 0.01236173,
+    ),
+    limbs=(
+        (2, 1), (1, 0), (0, 13), (13, 3), (3, 4), (4, 5), (8, 7), (7, 6), (6, 9), (9, 10), (10, 11),
+        (12, 13), (0, 6), (3, 9),
+    ),
+    upper_body=(0, 1, 2, 3, 4, 5, 12, 13),
+)  # fmt: skip
+"""AI Challenger human keypoints (Wu et al., arXiv:1711.06475); sigmas of its official evaluation."""
+
+MPII_16 = Skeleton(
+    name="mpii",
+    keypoints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "pelvis", "thorax", "upper_neck", "head_top",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    # MPII publishes no sigmas; these are mmpose's. Its measure is PCKh, which needs none.
+    sigmas=(
+        0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026, 0.026, 0.026,
+        0.062, 0.072, 0.179, 0.179, 0.072, 0.062,
+    ),
+    limbs=(
+        (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9),
+        (10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15),
+    ),
+    upper_body=(7, 8, 9, 10, 11, 12, 13, 14, 15),
+)  # fmt: skip
+"""MPII Human Pose (Andriluka et al., CVPR 2014)."""
+
+CROWDPOSE_14 = Skeleton(
+    name="crowdpose",
+    # Names of the published files; mmpose calls the head "top_head".
+    keypoints=(
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+        "head", "neck",
+    ),
+    flip_pairs=((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11)),
+    sigmas=(
+        0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+        0.079, 0.079,
+    ),
+    limbs=(
+        (12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5), (0, 6), (1, 7), (6, 7),
+        (6, 8), (8, 10), (7, 9), (9, 11),
+    ),
+    upper_body=(0, 1, 2, 3, 4, 5, 12, 13),
+)  # fmt: skip
+"""CrowdPose (Li et al., CVPR 2019); sigmas of its official evaluation."""
 
 LSP_14 = Skeleton(
     name="lsp",

@@ -7,7 +7,7 @@ is plain torch on the official names.
 import torch
 import torch.nn.functional as F
 
-D, DEPTH, HEADS, K = 128, 6, 4, 17
+D, DEPTH, HEADS, K = 128, 4, 4, 17
 GRID = (4, 3)
 
 

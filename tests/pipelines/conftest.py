@@ -1,5 +1,6 @@
 """A real MLflow registry on SQLite for each test."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
+from vitpose.data.pixels import encode_jpeg
+from vitpose.data.prepared import PreparedDataset, save_prepared
+from vitpose.skeletons import COCO_17
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +72,37 @@ def three(mlflow_home: Path, model_folder: Callable[[int], Path]) -> Path:
     for seed, AP in enumerate((0.6, 0.7, 0.8)):
         registry.register_version("vitpose", model_folder(seed), made_up_figures(AP))
     return mlflow_home
+
+
+def tiny_dataset(folder: Path) -> Path:
+    """A prepared folder, digest data-2: two images of noise with a person each, nothing to train on."""
+    generator = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for i in range(1, 3):
+        noise = generator.integers(0, 255, (80, 60, 3), dtype=np.uint8)
+        (folder / "images" / f"{i}.jpg").write_bytes(encode_jpeg(noise, 90))
+        images.append({"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 80})
+        keypoints = np.c_[generator.uniform(10, 50, (17, 2)), np.full(17, 2)]
+        annotations.append(
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1,
+                "iscrowd": 0,
+                "bbox": [10, 10, 40, 60],
+                "area": 2400.0,
+                "num_keypoints": 17,
+                "keypoints": keypoints.ravel().tolist(),
+            }  # fmt: skip
+        )
+    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints), "skeleton": []}
+    truth = {"images": images, "annotations": annotations, "categories": [category]}
+    (folder / "val.json").write_text(json.dumps(truth))
+    save_prepared(
+        PreparedDataset(
+            digest="data-2", skeleton=COCO_17, datasets=("test",), counts={}, val_images="images"
+        ),
+        folder,
+    )
+    return folder

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.labelling import label_here, write_archive, write_model
+from vitpose.video.boxes import read_boxes
 from vitpose.video.frames import probe
 
 COMMANDS = (
@@ -133,3 +134,18 @@ def test_predict_draws_pictures_and_videos_and_writes_coco(place: Path, tmp_path
     assert len(results) == len(images) == 13
     assert all(len(r["keypoints"]) == 51 and r["category_id"] == 1 for r in results)
     assert not (tmp_path / "out" / "broken.mp4").exists()
+    again = read_boxes(tmp_path / "out" / "results.json", "people_000.mp4")
+    assert [len(again(index).bboxes_xywh) for index in range(-1, 13)] == [0, *[1] * 12, 0]
+
+
+def test_predict_refuses_to_write_two_inputs_into_one_file(place: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "x.png"), np.zeros((8, 8, 3), np.uint8))
+    arguments = ("--model", place / "model", "--detector", "frame", "--out")
+    done = vitpose("predict", "a/x.png", "b/x.png", *arguments, "out", cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "a/x.png and b/x.png would both be drawn into out/x.png" in done.stderr
+    done = vitpose("predict", "a/x.png", *arguments, "a", cwd=tmp_path)
+    assert done.returncode == 1 and "a/x.png is an input" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]

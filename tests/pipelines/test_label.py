@@ -10,12 +10,12 @@ from pipelines.label import label, pinned_model
 from tests.labelling import CONFIG, write_archive, write_model
 
 
-def test_a_registry_file_without_version_is_refused(tmp_path: Path) -> None:
+def test_a_champion_file_without_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="register"):
-        pinned_model(tmp_path / "registry.json")
-    (tmp_path / "registry.json").write_text('{"name": "vitpose", "version": null}')
+        pinned_model(tmp_path / "champion.json")
+    (tmp_path / "champion.json").write_text('{"name": "vitpose", "version": null}')
     with pytest.raises(ValueError, match="no champion"):
-        pinned_model(tmp_path / "registry.json")
+        pinned_model(tmp_path / "champion.json")
 
 
 @pytest.mark.slow
@@ -35,12 +35,12 @@ def test_the_stage_uses_the_pinned_version_and_scores_it(
     for folder in (first, second):
         digest = {"weights_digest": weights_digest(folder)}
         register_version("vitpose", folder, {**figures, **digest})
-    (mlflow_home / "registry.json").write_text('{"name": "vitpose", "version": "1"}')
+    (mlflow_home / "champion.json").write_text('{"name": "vitpose", "version": "1"}')
     archive = write_archive(mlflow_home / "archive", count=1, frames=12)
     config = replace(CONFIG, segment_frames=6)
     result = label(
         config,
-        registry=mlflow_home / "registry.json",
+        champion=mlflow_home / "champion.json",
         archive=archive,
         out=mlflow_home / "labels",
     )
@@ -53,10 +53,10 @@ def test_the_stage_uses_the_pinned_version_and_scores_it(
     run = MlflowClient().get_run(result["run_id"])
     assert run.info.status == "FINISHED" and run.data.metrics["frames"] == 12
 
-    (mlflow_home / "registry.json").write_text(json.dumps({"name": "vitpose", "version": "2"}))
+    (mlflow_home / "champion.json").write_text(json.dumps({"name": "vitpose", "version": "2"}))
     again = label(
         config,
-        registry=mlflow_home / "registry.json",
+        champion=mlflow_home / "champion.json",
         archive=archive,
         out=mlflow_home / "labels",
     )

@@ -1,16 +1,21 @@
 """Labelling on a real Ray: killed and started again, it ends as if nothing had happened."""
 
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.ray_cluster import OBJECT_STORE_BYTES
+from pipelines.ray_label import label_archive
 from tests.labelling import write_archive, write_model
+from vitpose.label_plan import LabelConfig, ModelRef
 from vitpose.label_verify import verify
 
 pytestmark = pytest.mark.slow
@@ -51,6 +56,32 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_archive(folder / "archive", count=2, frames=120)
     (folder / "archive" / "broken.mp4").write_text("not a video")
     return folder
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """A Ray cluster with a single CPU, which is there before labelling is."""
+    import ray
+
+    ray.init(
+        num_cpus=1, num_gpus=0, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False, logging_level=logging.ERROR,
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+def test_one_cpu_is_enough_and_too_few_are_refused(
+    one_cpu: None, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (place / "archive" / "people_000.mp4", tmp_path / "out", place / "model")
+    reference = ModelRef(weights_digest="a")
+    config = LabelConfig(detector="frame", segment_frames=60)
+    monkeypatch.setenv("VITPOSE_THREADS", "2")
+    with pytest.raises(ValueError, match="has 1 CPUs, a labelling process takes 2; set VITPOSE_THREADS"):
+        label_archive(*arguments, reference, config)
+    monkeypatch.setenv("VITPOSE_THREADS", "1")
+    assert label_archive(*arguments, reference, config).units_done == 2
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(place: Path) -> None:

@@ -11,8 +11,7 @@ import torch
 
 from pipelines import entry, promotion, register, registry
 from pipelines.gate import GateConfig
-from vitpose.data.pixels import encode_jpeg
-from vitpose.data.prepared import PreparedDataset, save_prepared
+from tests.pipelines.conftest import tiny_dataset
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.inference import PosePredictor
 from vitpose.models.pose import PoseConfig, build_model
@@ -132,45 +131,11 @@ def test_an_old_champion_is_measured_again_on_new_data(evaluated):
     assert figures["AP"]["champion"] < 0.1, "random weights, whatever the old figure said"
 
 
-def tiny_dataset(folder):
-    """Two images of noise with a person each."""
-    generator = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
-    for i in range(1, 3):
-        noise = generator.integers(0, 255, (80, 60, 3), dtype=np.uint8)
-        (folder / "images" / f"{i}.jpg").write_bytes(encode_jpeg(noise, 90))
-        images.append({"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 80})
-        keypoints = np.c_[generator.uniform(10, 50, (17, 2)), np.full(17, 2)]
-        annotations.append(
-            {
-                "id": i,
-                "image_id": i,
-                "category_id": 1,
-                "iscrowd": 0,
-                "bbox": [10, 10, 40, 60],
-                "area": 2400.0,
-                "num_keypoints": 17,
-                "keypoints": keypoints.ravel().tolist(),
-            }  # fmt: skip
-        )
-    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints), "skeleton": []}
-    truth = {"images": images, "annotations": annotations, "categories": [category]}
-    (folder / "val.json").write_text(json.dumps(truth))
-    save_prepared(
-        PreparedDataset(
-            digest="data-2", skeleton=COCO_17, datasets=("test",), counts={}, val_images="images"
-        ),
-        folder,
-    )
-    return folder
-
-
 def test_command_line_writes_what_the_next_stage_reads(evaluated, monkeypatch, capsys):
     (evaluated / "params.yaml").write_text(
         "register:\n  name: walkers\n  gate: {minimum_AP: 0.65, margin_AP: 0.01}\n"
     )
-    command = "register --metrics metrics --models models --out out/registry.json"
+    command = "register --metrics metrics --models models --out out/registry.json --champion out/c.json"
     monkeypatch.setattr(sys, "argv", [*command.split(), "finetune-nano", "finetune-tiny"])
     register.main()
     written = json.loads((evaluated / "out" / "registry.json").read_text())
@@ -181,6 +146,17 @@ def test_command_line_writes_what_the_next_stage_reads(evaluated, monkeypatch, c
     assert written["audit_head"] == {
         "position": history.head.position, "sha256": history.head.sha256
     }  # fmt: skip
+
+    pinned = (evaluated / "out" / "c.json").read_text()
+    assert json.loads(pinned) == {
+        "name": "walkers", "version": "2",
+        "weights_digest": weights_digest(evaluated / "models" / "finetune-tiny"),
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [*command.split(), "distill-nano"])
+    write_metrics(evaluated, "distill-nano", 0.66)
+    register.main()
+    assert json.loads((evaluated / "out" / "registry.json").read_text()) != written
+    assert (evaluated / "out" / "c.json").read_text() == pinned, "a refusal is no new champion"
 
     monkeypatch.setattr(sys, "argv", [*command.split(), "nobody"])
     (evaluated / "out" / "registry.json").unlink()

@@ -49,6 +49,9 @@ class PeopleConfig:
     """Share of images so close that the frame cuts people."""
     difficulty: float = 0.5
     """Scales how odd the poses are, how close people stand, clutter, noise and occlusion."""
+    suit_probability: float = 0.0
+    """Share of people in a suit whose colours tell left from right (`people_suit`); the rest wear
+    clothes."""
     clutter: float = 1.0
     """Factor on the background's clutter."""
     noise: float = 1.0
@@ -61,7 +64,13 @@ class PeopleConfig:
             raise ValueError(f"image_wh must be 64 to 1024 pixels a side, got {self.image_wh}")
         if not 1 <= self.max_people <= _MOST_PEOPLE:
             raise ValueError(f"max_people must be 1 to {_MOST_PEOPLE}, got {self.max_people}")
-        for name in ("multi_probability", "occluder_probability", "truncation", "difficulty"):
+        for name in (
+            "multi_probability",
+            "occluder_probability",
+            "truncation",
+            "difficulty",
+            "suit_probability",
+        ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in 0..1, got {value}")
@@ -86,7 +95,7 @@ def sample_setting(rng: np.random.Generator, config: PeopleConfig) -> Setting:
     count = 1
     if config.max_people > 1 and rng.random() < config.multi_probability:
         count = int(rng.integers(2, config.max_people + 1))
-    actors = scene.sample_actors(rng, count, hard)
+    actors = scene.sample_actors(rng, count, hard, config.suit_probability)
     points = [actor.keypoints for actor in actors]
     if rng.random() < config.truncation:
         closeness, framed = rng.uniform(1.05, 2.0), points[0]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vitpose.data import people_body as body
 from vitpose.data import people_scene as scene
 from vitpose.data.people_figure import Figure
+from vitpose.data.people_suit import in_suit
 from vitpose.data.people_wardrobe import sample_figure
 
 Array = NDArray[np.float64]
@@ -87,6 +88,7 @@ def sample_walker(
     lane: float,
     late: float,
     steady: bool,
+    suit_probability: float = 0.0,
 ) -> Walker:
     """Someone who crosses the scene, `reach` metres to either side of its middle, `lane` metres nearer.
 
@@ -94,6 +96,8 @@ def sample_walker(
     time, moving little.
     """
     figure = sample_figure(rng)
+    if suit_probability and rng.random() < suit_probability:
+        figure = in_suit(rng, figure)
     running = rng.random() < 0.2
     speed = rng.uniform(1.9, 2.8) if running else rng.uniform(0.8, 1.4)
     side = rng.choice((-1.0, 1.0))

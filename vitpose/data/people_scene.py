@@ -16,6 +16,7 @@ from vitpose.data.people_background import background, shadow
 from vitpose.data.people_camera import NEAREST, Camera, horizon_row
 from vitpose.data.people_cloth import cloth_colour, cloth_pattern
 from vitpose.data.people_figure import Figure, Part, Solids, material, pose_figure, sample_posed
+from vitpose.data.people_suit import in_suit
 from vitpose.data.people_visibility import keypoint_visibility
 from vitpose.data.people_wardrobe import sample_figure
 
@@ -91,7 +92,9 @@ def sample_light(rng: np.random.Generator) -> draw.Light:
     )
 
 
-def sample_actors(rng: np.random.Generator, count: int, difficulty: float) -> list[Actor]:
+def sample_actors(
+    rng: np.random.Generator, count: int, difficulty: float, suit_probability: float = 0.0
+) -> list[Actor]:
     """People around the origin, none standing in another; closer together as it gets harder."""
     actors: list[Actor] = []
     spots: list[Array] = []
@@ -106,6 +109,8 @@ def sample_actors(rng: np.random.Generator, count: int, difficulty: float) -> li
             if not gaps or min(gaps) > 0.5:
                 break
         figure = sample_figure(rng)
+        if suit_probability and rng.random() < suit_probability:
+            figure = in_suit(rng, figure)
         yaw = crowd_yaw + rng.normal(0, 0.5) if together else rng.uniform(0, 2 * np.pi)
         pose = sample_posed(rng, figure, difficulty)
         spots.append(spot)

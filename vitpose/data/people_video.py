@@ -40,6 +40,8 @@ class ArchiveConfig:
     """Share of videos that start with nobody in the frame, evenly spread over the archive."""
     difficulty: float = 0.3
     """Clutter and grain, 0..1."""
+    suit_probability: float = 0.0
+    """As in `PeopleConfig`."""
     crf: int = 20
     """Constant rate factor of x264: lower is better and larger."""
 
@@ -50,7 +52,7 @@ class ArchiveConfig:
         for name in ("frames", "fps", "max_people"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("empty_start_probability", "difficulty"):
+        for name in ("empty_start_probability", "difficulty", "suit_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
         if not 0 <= self.crf <= 51:
@@ -93,7 +95,10 @@ def sample_clip(seed: int, index: int, config: ArchiveConfig) -> Clip:
     for k in range(count):
         steady = not empty and (k == 0 or rng.random() < 0.3)
         late = rng.uniform(0.15, 0.35) * duration if empty else rng.uniform(-1.5, 0.3 * duration)
-        walkers.append(sample_walker(rng, duration, reach, 0.7 * lanes[k], float(late), steady))
+        lane = 0.7 * lanes[k]
+        walkers.append(
+            sample_walker(rng, duration, reach, lane, float(late), steady, config.suit_probability)
+        )
     return Clip(
         camera=camera,
         light=light,

@@ -46,7 +46,7 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "nano": Size(embed_dim=96, depth=4, num_heads=3, drop_path=0.0, layer_decay=0.9),
-    "tiny": Size(embed_dim=128, depth=6, num_heads=4, drop_path=0.0, layer_decay=0.9),
+    "tiny": Size(embed_dim=128, depth=4, num_heads=4, drop_path=0.0, layer_decay=0.9),
     "small": Size(embed_dim=384, depth=12, num_heads=12, drop_path=0.1, layer_decay=0.8),
     "base": Size(embed_dim=768, depth=12, num_heads=12, drop_path=0.3, layer_decay=0.75),
     "large": Size(embed_dim=1024, depth=24, num_heads=16, drop_path=0.5, layer_decay=0.8),

@@ -5,7 +5,8 @@ COCO results or COCO annotations (json), the built-in archive's `ground_truth.js
 our own label Parquet. SOURCE is such a file, or a folder with one a video named as the video is
 (`street.mp4` -> `street.json`, `.txt` or `.parquet`; `street.mp4.json` also).
 
-In COCO files without image names the image id is the frame index. Knows neither videos nor models.
+Entries and images that say `video` and `frame_index`, as our own files do, are taken at their word; in
+COCO files without them the image id is the frame index, from 0. Knows neither videos nor models.
 """
 
 import hashlib
@@ -100,7 +101,7 @@ def read_boxes(source: Path, video: str) -> FrameBoxes:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if isinstance(raw, list):
-        return FrameBoxes(_from_results(raw, path), path)
+        return FrameBoxes(_from_results(raw, video, path), path)
     if isinstance(raw, dict) and "annotations" in raw and "images" in raw:
         return FrameBoxes(_from_annotations(raw, video, path), path)
     if isinstance(raw, dict) and "videos" in raw:
@@ -111,12 +112,14 @@ def read_boxes(source: Path, video: str) -> FrameBoxes:
     )
 
 
-def _from_results(raw: list[Any], path: Path) -> Iterable[tuple[int, Any, float]]:
+def _from_results(raw: list[Any], video: str, path: Path) -> Iterable[tuple[int, Any, float]]:
+    """COCO results; ours carry the box's own score beside the person's, which is lower."""
     for number, row in enumerate(raw):
         if not isinstance(row, Mapping) or not {"image_id", "bbox", "score"} <= set(row):
             raise ValueError(f"{path}: entry {number} must have image_id, bbox and score")
-        if row.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY:
-            yield row["image_id"], row["bbox"], row["score"]
+        if row.get("category_id", PERSON_CATEGORY) != PERSON_CATEGORY or row.get("video", video) != video:
+            continue
+        yield row.get("frame_index", row["image_id"]), row["bbox"], row.get("bbox_score", row["score"])
 
 
 def _from_annotations(raw: Mapping[str, Any], video: str, path: Path) -> Iterable[tuple[int, Any, float]]:

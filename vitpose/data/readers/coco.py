@@ -2,16 +2,17 @@
 
 Gives the training samples of the published recipe (SimpleBaseline's COCO loader, as ViTPose uses it):
 no crowds, nobody without a keypoint, "clean" boxes. Images are looked for, not opened.
+
+Every other format is converted to a COCO mapping and read here too.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.data.readers.coco_parts import leaves_folder, read_json
 from vitpose.data.rows import (
     CROWD,
     NO_KEYPOINTS,
@@ -44,7 +45,30 @@ def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
         FileNotFoundError: the file or the folder is not there.
         ValueError: the file is not COCO keypoint json.
     """
-    content = _load(annotations)
+    return people_from_coco(load_coco(annotations), annotations, images, name)
+
+
+def load_coco(path: Path) -> dict[str, Any]:
+    """The mapping in a COCO file; its three lists are there, what is in them is not looked at.
+
+    Raises `FileNotFoundError` and `ValueError`, as `read_coco` does.
+    """
+    content = read_json(path, "COCO keypoint annotations")
+    parts = ("images", "annotations", "categories")
+    missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
+    if missing:
+        raise ValueError(
+            f"{path} is not COCO keypoint annotations: no list {', '.join(missing)} at its top; "
+            "expected an object with the lists images, annotations and categories"
+        )
+    return content
+
+
+def people_from_coco(content: dict[str, Any], annotations: Path, images: Path, name: str) -> PersonSet:
+    """`read_coco` of a mapping that is in memory; `annotations` is its file, for messages.
+
+    Raises `FileNotFoundError` and `ValueError`, as `read_coco` does.
+    """
     if not images.is_dir():
         raise FileNotFoundError(
             f"image folder {images} of dataset {name!r} is not there; put or link the images there"
@@ -120,14 +144,16 @@ class _ImageIndex:
             return "image entry without an integer id"
         if image_id in self._entries:
             return REPEATED_IMAGE
-        width, height = _integer(entry.get("width")), _integer(entry.get("height"))
-        if width is None or height is None or min(width, height) <= 0:
-            return "image entry without a width and height"
         if not file_name or "\0" in file_name:
             return "image entry without a file_name"
-        # By name only: a data set's images are often links into some storage.
-        if os.path.isabs(file_name) or Path(os.path.normpath(file_name)).parts[:1] == ("..",):
+        if leaves_folder(file_name):
             return "file_name leaves the image folder"
+        width, height = _integer(entry.get("width")), _integer(entry.get("height"))
+        if width is None or height is None or min(width, height) <= 0:
+            if (self._root / file_name).is_file():
+                return "image entry without a width and height"
+            # A format without sizes gives none for an absent file; `find` says so to its people.
+            width, height = 0, 0
         self._entries[image_id] = (file_name, (width, height))
         return None
 
@@ -147,28 +173,6 @@ class _ImageIndex:
         if found is None:
             raise _Unusable("image file absent")
         return found, image_wh
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"annotation file {path} is not there; put the dataset there or name the right path"
-        )
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not JSON ({error}); expected COCO keypoint annotations, "
-            "download or export the file anew"
-        ) from None
-    parts = ("images", "annotations", "categories")
-    missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
-    if missing:
-        raise ValueError(
-            f"{path} is not COCO keypoint annotations: no list {', '.join(missing)} at its top; "
-            "expected an object with the lists images, annotations and categories"
-        )
-    return content
 
 
 def _skeleton(content: dict[str, Any], path: Path, name: str) -> tuple[Skeleton, list[Any]]:

@@ -1,0 +1,108 @@
+"""What readers of other formats need to state their content as a COCO mapping.
+
+They convert to COCO's lists and leave every check of single values to `readers.coco`, so that one place
+decides who is used and why not. Pictures are opened for their size only, where a format has none.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vitpose.skeletons import Skeleton
+
+AREA_OF_BBOX = 0.53
+"""A person's area as a share of its box, where a data set has none: the rule with which AIC and CrowdPose
+are evaluated (`use_area=False` in xtcocotools)."""
+
+CATEGORY_ID = 1
+"""Of the one category of a converted file."""
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """The content of a json file; `expected` is the format in words, for the message.
+
+    Raises `FileNotFoundError` where there is no such file, `ValueError` where it is not json.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"annotation file {path} is not there; put the dataset there or name the right path"
+        )
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); expected {expected}, download or export the file anew"
+        ) from None
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether a name points outside its folder; such a file is never opened.
+
+    By name only: a data set's images are often links into some storage.
+    """
+    return os.path.isabs(file_name) or Path(os.path.normpath(file_name)).parts[:1] == ("..",)
+
+
+def image_entries(names: Iterable[str], root: Path) -> dict[str, dict[str, Any]]:
+    """COCO `images` entries by file name, for formats that state no sizes.
+
+    Ids count the sorted names from 1, so that they do not depend on the order of the file. An entry has
+    `width` and `height`, as stored, unless the file is absent or unreadable; `readers.coco` says which.
+    """
+    entries = {}
+    for image_id, name in enumerate(sorted(set(names)), start=1):
+        entries[name] = {"id": image_id, "file_name": name}
+        size = _stored_size(root, name)
+        if size is not None:
+            entries[name].update(width=size[0], height=size[1])
+    return entries
+
+
+def clipped_bbox(x1: float, y1: float, x2: float, y2: float, image: dict[str, Any] | None) -> list[float]:
+    """Corners to [x, y, width, height] inside the image of a COCO entry, where its size is known.
+
+    For boxes that a format derives and that may reach outside. The clean box of the published loader
+    keeps the width of a box that starts left of the image, and so moves it off its person.
+    """
+    if image is not None and "width" in image:
+        x1, x2 = max(0.0, x1), min(float(image["width"]), x2)
+        y1, y2 = max(0.0, y1), min(float(image["height"]), y2)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def area_of_bbox(bbox_xywh: Any) -> float | None:
+    """`AREA_OF_BBOX` of the box; None where that is not one, which `readers.coco` then says."""
+    try:
+        _, _, width, height = (float(value) for value in bbox_xywh)
+    except (TypeError, ValueError):
+        return None
+    return AREA_OF_BBOX * width * height
+
+
+def coco_mapping(
+    skeleton: Skeleton, images: Iterable[dict[str, Any]], annotations: list[Any]
+) -> dict[str, Any]:
+    """A whole COCO file of one category, as `readers.coco.people_from_coco` takes it."""
+    category = {
+        "id": CATEGORY_ID,
+        "name": "person",
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
+    }
+    return {"images": list(images), "annotations": annotations, "categories": [category]}
+
+
+def _stored_size(root: Path, name: str) -> tuple[int, int] | None:
+    """(width, height) from the header of a picture, before any EXIF orientation."""
+    if not name or "\0" in name or leaves_folder(name):
+        return None
+    try:
+        # Pillow reads no pixels here: 0.1 ms a file where decoding takes several.
+        with Image.open(root / name) as picture:
+            return picture.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
