@@ -20,7 +20,7 @@ from vitpose.data.prepared import load_prepared
 from vitpose.label_verify import verify
 from vitpose.models.weights import weights_digest
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 DEADLINE_S = 1800
 MODELS = ("finetune-nano", "finetune-tiny", "distill-nano")

@@ -174,7 +174,7 @@ def history(place: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     place: Path, people: Path, empty_database: Path, tmp_path: Path, root: Path
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
         assert value.tobytes() == expected[name].tobytes(), name
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_one_line_and_not_tried_again(place: Path, root: Path) -> None:
     write_params(place, batch_size=1000)
     process = start(place, root)

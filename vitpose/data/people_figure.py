@@ -1,8 +1,8 @@
 """One built-in person: build, clothes and the solid parts that a body is drawn from.
 
 A part is the convex hull of two ellipsoids, each carried by a joint, with one row of surface material.
-Left and right are always dressed alike: only the way a body faces tells them apart. Knows nothing of
-cameras; lengths are metres.
+Left and right are dressed alike: only the way a body faces tells them apart (`people_suit` changes
+that). Knows nothing of cameras; lengths are metres.
 """
 
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ class PreparedDataset:
     """What `dataset.json` says of a prepared folder."""
 
     digest: str
-    """Of the training crops: `shards.digest_of`."""
+    """Of the training crops (`shards.digest_of`) and of the held-out annotations with their images."""
     skeleton: Skeleton
     datasets: tuple[str, ...]
     """Names of the sources."""
