@@ -25,16 +25,21 @@ MOMENTUM = 0.95
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """(N, rows, columns): each with its singular values moved near 1 and its singular vectors kept.
+    """(N, rows, columns), rows <= columns: singular values moved near 1, singular vectors kept.
 
-    Exactly zero matrices stay zero. rows may not exceed columns for speed alone.
+    Exactly zero matrices stay zero. Each round multiplies by a polynomial in the Gram matrix from the
+    left, so the rounds are done on rows x rows matrices alone and applied at the end.
     """
     a, b, c = COEFFICIENTS
     x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(matrices.dtype).tiny)
+    gram = x @ x.mT
+    product = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand_as(gram)
     for _ in range(ROUNDS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        gram = factor @ gram @ factor
+        product = factor @ product
+    return product @ x
 
 
 class Muon(torch.optim.AdamW):
