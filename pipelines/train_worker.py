@@ -73,7 +73,9 @@ def fit_and_report(
         for done in progress.history:
             _log(job, done, logged)
         if progress.epoch:
-            train_progress.say(job.log, job.label, f"goes on after epoch {progress.epoch}/{job.epochs}")
+            train_progress.say(
+                job.log, job.label, f"goes on after {progress.epoch} of {job.epochs} epochs"
+            )
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
     shown = (
         train_progress.Shown(

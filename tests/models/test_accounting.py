@@ -99,7 +99,7 @@ def measured_macs(config):
         {"stride": 16},
         {"stride": 8},
         {"stride": 8, "attention": "window", "window_hw": (3, 4)},
-        {"stride": 8, "attention": "shift_pool", "window_hw": (4, 2), "global_blocks": (5,)},
+        {"stride": 8, "attention": "shift_pool", "window_hw": (4, 2), "global_blocks": (3,)},
         {"stride": 8, "attention": "pool", "window_hw": (4, 2), "knowledge_token_dim": 128},
         {"stride": 16, "experts": 3},
     ],

@@ -21,15 +21,15 @@ def test_frozen_attention_is_attention_and_the_norm_before_it():
     parts = {name.removeprefix("backbone.blocks.").split(".", 1)[1] for name in names}
     linears = {f"attn.{layer}.{kind}" for layer in ("qkv", "proj") for kind in ("weight", "bias")}
     assert parts == linears | {"norm1.weight", "norm1.bias"}
-    assert len(names) == 6 * 6
+    assert len(names) == 4 * 6
 
 
 def test_frozen_ffn_is_mlp_its_norm_and_the_embeddings():
     model, names = frozen_names(freeze_ffn)
     assert {"backbone.pos_embed", "backbone.patch_embed.proj.weight"} <= names
-    assert {"backbone.blocks.5.mlp.fc2.bias", "backbone.blocks.0.norm2.weight"} <= names
+    assert {"backbone.blocks.3.mlp.fc2.bias", "backbone.blocks.0.norm2.weight"} <= names
     assert not any("attn" in name or "norm1" in name or "heads" in name for name in names)
-    assert len(names) == 6 * 6 + 3
+    assert len(names) == 4 * 6 + 3
 
 
 def test_frozen_parts_stay_in_eval():

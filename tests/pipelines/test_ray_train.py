@@ -194,9 +194,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     write_params(place)  # the first recipe again: it goes on
     output = finish(start(place, root), place)
     assert (
-        "goes on after epoch " in output
-        and "epoch 1/" not in output
-        and f"epoch {EPOCHS}/{EPOCHS}" in output
+        "goes on after " in output and "epoch 1/" not in output and f"epoch {EPOCHS}/{EPOCHS}" in output
     )
     assert interrupted not in runs(place) and len(runs(place)) == 1
     done, _ = tracked(place)
