@@ -27,10 +27,8 @@ endif
 test: .venv/.installed  ## Run the tests, real Ray, MLflow and kills among them
 	$(BIN)/python -m pytest -m 'not long'
 
-test-all: test  ## Also a killed training, a whole dvc repro and the large models
-	$(BIN)/python -m pytest -m long tests/pipelines/test_ray_train.py
-	$(BIN)/python -m pytest -m long tests/models
-	$(BIN)/python -m pytest -m long tests/test_repro.py
+test-all: test  ## Also the large models, and torch.compile
+	$(BIN)/python -m pytest -m long
 
 test-fast: .venv/.installed  ## Run the tests that need no Ray, MLflow or DVC
 	$(BIN)/python -m pytest -m 'not slow and not long'
