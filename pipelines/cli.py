@@ -9,15 +9,15 @@ import sys
 
 import typer
 
-from pipelines import cli_data, cli_evaluate, cli_labels, cli_models, cli_predict
+from pipelines import cli_data, cli_evaluate, cli_export, cli_labels, cli_models, cli_predict
 
 app = typer.Typer(
     name="vitpose",
     help=(
         "Human keypoints with ViTPose: predict on pictures and videos, label archives of video, "
         "evaluate, and manage which model is the champion.\n\n"
-        "M is a model: a folder (models/finetune-tiny) or an MLflow URI (models:/vitpose@champion, "
-        "models:/vitpose/3).\n\n"
+        "M is a model: a folder (models/finetune-tiny), an MLflow URI (models:/vitpose@champion, "
+        "models:/vitpose/3) or a file that `vitpose export` wrote (tiny.onnx).\n\n"
         "D finds the people: yolox:FILE.onnx, torchvision:NAME[:WEIGHTS], hog (nothing to "
         "download) or frame (one person fills the frame).\n\n"
         "Start with: vitpose predict street.mp4 --model models:/vitpose@champion --detector hog "
@@ -34,6 +34,7 @@ cli_predict.add_commands(app)
 cli_evaluate.add_commands(app)
 cli_labels.add_commands(app)
 cli_models.add_commands(app)
+cli_export.add_commands(app)
 app.add_typer(cli_data.app, name="data")
 
 

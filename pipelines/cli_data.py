@@ -27,7 +27,7 @@ def check(
     images: Annotated[Path, typer.Option(help="The folder of its images.")],
     # As `vitpose.data.readers.formats.Format`, which imports too much for a quick --help.
     file_format: Annotated[
-        Literal["coco", "aic", "mpii", "crowdpose", "lspet"],
+        Literal["coco", "wholebody", "aic", "mpii", "crowdpose", "posetrack18", "apt36k", "lspet"],
         typer.Option("--format", help="Of the file; coco is any of that form, whatever its joints."),
     ] = "coco",
     sheet: Annotated[
@@ -38,20 +38,42 @@ def check(
 
     Example: vitpose data check annotations/person_keypoints_val2017.json --images val2017
     """
-    from collections import Counter
-
     from vitpose.data.readers.formats import read_people
+    from vitpose.data.validation import rejected_counts
 
     people = read_people(annotations, images, annotations.stem, file_format)
-    pictures = {row.image_id for row in people.rows}
-    joints = people.skeleton.num_keypoints
-    typer.echo(f"{people.name}: {len(people.rows)} people in {len(pictures)} images, {joints} keypoints")
-    reasons = Counter(rejected.reason for rejected in people.rejected)
-    for reason, count in reasons.most_common():
+    pictures = {row.image_path for row in people.rows}
+    typer.echo(
+        f"{people.name}: {len(people.rows)} people in {len(pictures)} images, "
+        f"{people.skeleton.num_keypoints} keypoints ({people.skeleton.name})"
+    )
+    if people.rows:
+        _say_overview(people)
+    for reason, count in rejected_counts(people.rejected).items():
         typer.echo(f"not used: {count:6d}  {reason}")
     if sheet is not None:
         _write_sheet(people, sheet)
         typer.echo(f"{sheet}: {min(SAMPLES, len(people.rows))} people, evenly from the whole file")
+
+
+def _say_overview(people: "PersonSet") -> None:
+    """Sizes, keypoints and what looks wrong with people that can be used."""
+    from vitpose.data.overview import overview
+
+    found = overview(people)
+    images = [f"{width}x{height}" for width, height in (found.smallest_image_wh, found.largest_image_wh)]
+    typer.echo(f"images: {images[0]} to {images[1]} pixels")
+    low, middle, high = found.box_heights
+    typer.echo(f"boxes: half are {middle:.0f} pixels high or more, 9 of 10 from {low:.0f} to {high:.0f}")
+    width = max(len("keypoint"), *(len(joint.name) for joint in found.joints))
+    typer.echo(f"{'keypoint':{width}s}  labelled  occluded  outside the image")
+    for joint in found.joints:
+        typer.echo(f"{joint.name:{width}s}  {joint.labelled:8d}  {joint.occluded:8d}  {joint.outside:7d}")
+    if found.wrong_size:
+        typer.echo(
+            f"suspect: {len(found.wrong_size):6d}  images of another size than annotated, or unreadable; "
+            f"for example {found.wrong_size[0]}"
+        )
 
 
 def _write_sheet(people: "PersonSet", path: Path) -> None:

@@ -22,6 +22,7 @@ from pipelines.pose_training import ModelConfig, Recipe
 from pipelines.train_worker import Job
 from vitpose.data.loading import PoseBatch
 from vitpose.data.prepared import PreparedDataset, load_prepared
+from vitpose.data.sampling import check_weights
 from vitpose.models.attention import use_fused_attention
 from vitpose.models.freezing import freeze
 from vitpose.models.knowledge import attach_knowledge_token
@@ -136,6 +137,7 @@ def distill(
 ) -> None:
     """Teach a model of size `student`, starting from the MAE weights `init`, and write it to `out`."""
     prepared = load_prepared(data)
+    check_weights(recipe.dataset_weights, prepared.datasets)
     architecture = pose_training.pose_config(student, model, prepared, recipe)
     recorded = pose_training.as_params(
         size=student,

@@ -15,6 +15,7 @@ from pipelines import entry, params, pose_training, ray_train
 from pipelines.pose_training import ModelConfig, Recipe
 from pipelines.train_worker import Job
 from vitpose.data.prepared import load_prepared
+from vitpose.data.sampling import check_weights
 from vitpose.models.attention import use_fused_attention
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_encoder, weights_digest
@@ -54,6 +55,7 @@ def finetune(
     `init` None trains from random weights.
     """
     prepared = load_prepared(data)
+    check_weights(recipe.dataset_weights, prepared.datasets)
     architecture = pose_training.pose_config(size, model, prepared, recipe)
     recorded = pose_training.as_params(
         size=size,

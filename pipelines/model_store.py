@@ -34,6 +34,13 @@ def check_folder(folder: Path) -> str:
     return weights_digest(folder)
 
 
+def check_model(path: Path) -> str:
+    """The digest of a complete model folder or of an exported file."""
+    from vitpose.models.deployed import digest_of, is_exported
+
+    return digest_of(path) if is_exported(path) else check_folder(path)
+
+
 def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | None) -> str:
     """The model's files to MLflow as they are; the id of the logged model.
 

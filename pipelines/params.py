@@ -142,6 +142,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             )
         converted = [_convert(v, arguments[0], f"{where}[{i}]") for i, v in enumerate(value)]
         return tuple(converted) if origin is tuple else converted
+    if origin is dict:  # of names that the reader of the section knows, to values of one type
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{where}: got {value!r}, expected a mapping of names")
+        return {key: _convert(one, arguments[1], f"{where}.{key}") for key, one in value.items()}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ValueError(f"{where}: got {value!r}, expected a finite number")

@@ -67,6 +67,8 @@ class Recipe:
     sigma: float = heatmap.SIGMA
     """Of the target Gaussians, in heatmap pixels."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    dataset_weights: dict[str, float] | None = None
+    """In what proportion an epoch shows the data sets, by name; null: in proportion to their people."""
     precision: Precision = "auto"
     seed: int = 0
     evaluate_every: int = 10
@@ -124,6 +126,7 @@ def crop_loader(
         workers=ray_train.loader_workers(),
         rank=rank,
         world_size=world_size,
+        dataset_weights=recipe.dataset_weights,
     )
 
 

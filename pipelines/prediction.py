@@ -19,7 +19,7 @@ from vitpose.evaluation.oks import rescore
 from vitpose.inference import PosePredictor, Poses
 from vitpose.label_plan import LabelConfig
 from vitpose.label_unit import BoxesOf, detect_boxes, pose_frames
-from vitpose.models.weights import load_model
+from vitpose.models.deployed import is_exported, load_runnable
 from vitpose.video.boxes import read_boxes
 from vitpose.video.detectors import Boxes, Detector, make_detector
 from vitpose.video.frames import OK, VIDEO_SUFFIXES, Frame, probe, read_frames
@@ -58,10 +58,17 @@ class _Results:
             )
 
 
-def load_predictor(folder: Path, flip_test: bool) -> PosePredictor:
-    """The predictor of a model folder, on a GPU where there is one."""
+def load_predictor(model: Path, flip_test: bool, precision: str = "float32") -> PosePredictor:
+    """The predictor of a model folder, on a GPU where there is one, or of an exported file, on the CPU.
+
+    `precision` is float32, bfloat16 or float16, in which a model folder computes under autocast; an
+    exported file computes as it was exported. Raises `ValueError` where it is asked for more.
+    """
+    if precision != "float32" and is_exported(model):
+        raise ValueError(f"{model} computes as it was exported, not in {precision}; give a model folder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return PosePredictor(load_model(folder), flip_test=flip_test, device=device)
+    dtype = getattr(torch, precision)
+    return PosePredictor(load_runnable(model), flip_test=flip_test, device=device, dtype=dtype)
 
 
 def predict_files(

@@ -3,8 +3,9 @@
 Reads what `raw` in params.yaml names; writes the prepared folder: crop shards to train on, val.json
 with the ground truth of the held-out people, the rows that could not be used with their reasons, the
 built-in people and the archive of videos where they are asked for, and last of all dataset.json with
-the data digest. The held-out people are evaluated on their original images, because the published
-protocol cuts its crops from them.
+the data digest.
+
+People are cut out in threads, or on the Ray cluster that RAY_ADDRESS names, with the same result.
 """
 
 import argparse
@@ -12,27 +13,35 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Set
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines import entry, params
+from pipelines.progress import Progress
+from vitpose.data.cutting import Cutting, cut_in_threads
+from vitpose.data.held_out import write_held_out
+from vitpose.data.leaks import HeldOutImages
+from vitpose.data.mapping import map_people
 from vitpose.data.people import PeopleConfig, write_people_dataset
 from vitpose.data.people_video import ArchiveConfig, write_people_archive
-from vitpose.data.pixels import decode_rgb
 from vitpose.data.prepared import PreparedDataset, save_prepared, save_rejected
 from vitpose.data.readers.coco import people_from_coco
+from vitpose.data.readers.coco_complete import SKELETON_FILE
 from vitpose.data.readers.formats import Format, load_annotations
-from vitpose.data.rows import PersonSet, Rejected
-from vitpose.data.shards import digest_of, write_shards
-from vitpose.data.validation import BY_DESIGN, check_rejected_share, rejected_counts
+from vitpose.data.remote import local_path
+from vitpose.data.rows import PersonRow, PersonSet, Rejected
+from vitpose.data.shard_format import Record
+from vitpose.data.shards import by_image, digest_of, write_records
+from vitpose.data.validation import check_rejected_share, leaked_images, rejected_counts
+from vitpose.data.whole_images import FOLDER, image_rows, stored_wh
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One annotation file and the folder of its images."""
+    """One annotation file and the folder of its images: paths, or URIs of object storage."""
 
     name: str
     annotations: str
@@ -73,6 +82,12 @@ class PrepareConfig:
     """Stored pixels per network pixel, along a side; crops are never enlarged."""
     rejected_limit: float = 0.05
     """Share of a source's people that may be unusable before the stage fails."""
+    leak_check: bool = True
+    """Take training images out that are held-out ones, by their bytes or by their look."""
+    map_keypoints: bool = False
+    """Map sources of other skeletons onto that of `val`; else they are refused."""
+    whole_images: bool = False
+    """Also store the training images whole, for `pretrain.common.whole_images`."""
 
     def __post_init__(self) -> None:
         if (self.people is None) == (not self.train or self.val is None):
@@ -96,14 +111,10 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
         train_sources, val_source = _draw_people(config.people, out / "people", cpus)
     if val_source is None:
         raise ValueError("prepare.val is missing; name the held-out annotations")
-    train = [_read(source)[0] for source in train_sources]
-    val, val_content = _read(val_source)
-    for one in train:
-        if one.skeleton != val.skeleton:
-            raise ValueError(
-                f"{one.name} has the keypoints of skeleton {one.skeleton.name!r}, {val.name} those of "
-                f"{val.skeleton.name!r}; one pipeline trains one skeleton"
-            )
+    read = [_read(_local(source))[0] for source in train_sources]
+    val_source = _local(val_source)
+    val, content = _read(val_source)
+    train = [_same_skeleton(one, val, config.map_keypoints) for one in read]
     if config.archive is not None:
         print(f"prepare  drawing {config.archive.videos} videos")
         write_people_archive(
@@ -112,37 +123,47 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
             seed=config.archive.seed,
             config=config.archive.config,
         )
-    print(f"prepare  cutting {sum(len(one.rows) for one in train)} people out of their images")
-    unreadable = write_shards(
-        [row for one in train for row in one.rows],
-        out,
+    held_out = write_held_out(content, val, out / "val.json", workers=cpus)
+    del content, read  # larger than the people in them, and not needed while these are cut
+    cutting = Cutting(
         crop_wh=(image_hw[1], image_hw[0]),
         jpeg_quality=config.jpeg_quality,
         oversample=config.oversample,
-        workers=cpus,
+        held_out=HeldOutImages(held_out.prints) if config.leak_check else None,
     )
-    val_digest, undecodable = _write_val(val_content, val, out / "val.json", cpus)
-    rejected = [*unreadable, *undecodable, *val.rejected, *(r for one in train for r in one.rejected)]
+    unused = write_records(_cut(by_image(row for one in train for row in one.rows), cutting, cpus), out)
+    rejected = [
+        *unused,
+        *held_out.undecodable,
+        *val.rejected,
+        *(r for one in train for r in one.rejected),
+    ]
     # Before the check, so that they can be looked at where it fails.
     save_rejected(rejected, out / "rejected.parquet")
     for one in train:
-        lost = [r for r in unreadable if r.dataset == one.name]
+        lost = [r for r in unused if r.dataset == one.name]
         used = len(one.rows) - len(lost)
         check_rejected_share(one.name, [*lost, *one.rejected], used, config.rejected_limit)
-    val_people = len(val.rows) - len(undecodable)
-    check_rejected_share(val.name, [*undecodable, *val.rejected], val_people, config.rejected_limit)
-    broken_images = {val.image_root / r.image for r in undecodable}
+    val_people = len(val.rows) - len(held_out.undecodable)
+    lost = [*held_out.undecodable, *val.rejected]
+    check_rejected_share(val.name, lost, val_people, config.rejected_limit)
     counts = {
-        "train_people": sum(len(one.rows) for one in train) - len(unreadable),
-        "train_images": len({row.image_path for one in train for row in one.rows}),
+        "train_people": sum(len(one.rows) for one in train) - len(unused),
+        "train_images": _count_images(train, unused),
         "val_people": val_people,
-        "val_images": len({row.image_path for row in val.rows} - broken_images),
+        "val_images": len(held_out.prints),
         "rejected": len(rejected),
+        "leaked_images": leaked_images(unused),
     }
-    digest = hashlib.sha256((digest_of(out) + val_digest).encode()).hexdigest()
+    digest = hashlib.sha256((digest_of(out) + held_out.digest).encode())
+    if config.whole_images:
+        images = by_image(image_rows(row for one in train for row in one.rows))
+        whole = replace(cutting, crop_wh=stored_wh(cutting.crop_wh), oversample=1.0)
+        write_records(_cut(images, whole, cpus), out / FOLDER)
+        digest.update(digest_of(out / FOLDER).encode())
     save_prepared(
         PreparedDataset(
-            digest=digest,
+            digest=digest.hexdigest(),
             skeleton=val.skeleton,
             datasets=tuple(one.name for one in train),
             counts=counts,
@@ -150,7 +171,53 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
         ),
         out,
     )
-    return {**counts, "reasons": rejected_counts(rejected), "data_digest": digest}
+    return {**counts, "reasons": rejected_counts(rejected), "data_digest": digest.hexdigest()}
+
+
+def _local(source: Source) -> Source:
+    """The same with local paths; what is on object storage is copied to where runs keep their files."""
+    storage = Path(os.environ.get("VITPOSE_STORAGE", "runs")).absolute() / "raw"
+    annotations = local_path(source.annotations, storage)
+    if "://" in source.annotations:
+        with suppress(FileNotFoundError):  # the reader looks for it beside the annotations
+            local_path(source.annotations.rpartition("/")[0] + f"/{SKELETON_FILE}", storage)
+    images = local_path(source.images, storage)
+    return replace(source, annotations=str(annotations), images=str(images))
+
+
+def _same_skeleton(people: PersonSet, val: PersonSet, mapped: bool) -> PersonSet:
+    """People of the skeleton of `val`, or `ValueError`."""
+    if people.skeleton == val.skeleton:
+        return people
+    if mapped:
+        return map_people(people, val.skeleton)
+    raise ValueError(
+        f"{people.name} has the keypoints of skeleton {people.skeleton.name!r}, {val.name} those of "
+        f"{val.skeleton.name!r}; one pipeline trains one skeleton: leave one out, or map the keypoints "
+        "that mean the same with prepare.map_keypoints"
+    )
+
+
+def _count_images(train: list[PersonSet], unused: list[Rejected]) -> int:
+    """Images of which somebody is used."""
+    lost = {(one.dataset, one.annotation_id) for one in unused}
+    rows = (row for one in train for row in one.rows)
+    return len({row.image_path for row in rows if (row.dataset, row.annotation_id) not in lost})
+
+
+def _cut(images: list[list[PersonRow]], cutting: Cutting, cpus: int) -> Iterator[list[Record | Rejected]]:
+    """The records of each image in order, with progress; on the Ray cluster where there is one."""
+    results: Iterable[list[Record | Rejected]]
+    if os.environ.get("RAY_ADDRESS"):
+        from pipelines.ray_prepare import cut_on_ray  # seconds to import, and not needed elsewhere
+
+        results = cut_on_ray(images, cutting)
+    else:
+        results = cut_in_threads(images, cutting, cpus)
+    with Progress("prepare", sum(map(len, images)), "people cut") as progress:
+        for result in results:
+            yield result
+            progress.advance(len(result))
 
 
 def _draw_people(people: People, out: Path, cpus: int) -> tuple[tuple[Source, ...], Source]:
@@ -184,68 +251,6 @@ def _read(source: Source) -> tuple[PersonSet, dict[str, Any]]:
     return people_from_coco(content, annotations, images, source.name), content
 
 
-def _write_val(
-    content: dict[str, Any], val: PersonSet, path: Path, workers: int
-) -> tuple[str, list[Rejected]]:
-    """The held-out ground truth in COCO's form, less what cannot be used; a digest of it and its images.
-
-    Crowd regions and people without keypoints stay: the protocol needs them. An image that does not
-    decode leaves with its people, who are returned as rejected. The digest does not depend on the order
-    of the file.
-    """
-    people = {row.annotation_id: row for row in val.rows}
-    wanted = people.keys() | {r.annotation_id for r in val.rejected if r.reason in BY_DESIGN}
-    paths = {row.image_id: row.image_path for row in val.rows}
-
-    def look(image_path: Path) -> str | ValueError | OSError:
-        try:
-            data = image_path.read_bytes()
-            decode_rgb(data)
-            return hashlib.sha256(data).hexdigest()
-        except (ValueError, OSError) as error:
-            return error
-
-    with ThreadPoolExecutor(workers) as pool:
-        found = dict(zip(paths, pool.map(look, paths.values()), strict=True))
-    hashes = {image_id: state for image_id, state in found.items() if isinstance(state, str)}
-    undecodable = [
-        Rejected(
-            dataset=val.name,
-            image=str(row.image_path.relative_to(val.image_root)),
-            annotation_id=row.annotation_id,
-            reason=str(found[row.image_id]),
-        )
-        for row in val.rows
-        if row.image_id not in hashes
-    ]
-    images = _first_of_each(content["images"], set(hashes))
-    annotations = [
-        {key: value for key, value in annotation.items() if key != "segmentation"}
-        for annotation in _first_of_each(content["annotations"], wanted)
-        if annotation["image_id"] in hashes and _has_box(annotation)
-    ]
-    index = {"images": images, "annotations": annotations, "categories": content["categories"]}
-    text = json.dumps(index, sort_keys=True)
-    path.write_text(text + "\n")
-    digest = hashlib.sha256((text + "".join(hashes[key] for key in sorted(hashes))).encode())
-    return digest.hexdigest(), undecodable
-
-
-def _has_box(annotation: dict[str, Any]) -> bool:
-    """Some people without keypoints have none; the evaluation would refuse the file for them."""
-    bbox = annotation.get("bbox")
-    return isinstance(bbox, list) and len(bbox) == 4
-
-
-def _first_of_each(entries: list[Any], wanted: Set[int | None]) -> list[dict[str, Any]]:
-    """The first entry of each wanted id, in the order of the ids."""
-    first: dict[int, dict[str, Any]] = {}
-    for one in entries:
-        if isinstance(one, dict) and isinstance(one.get("id"), int | float) and one["id"] in wanted:
-            first.setdefault(int(one["id"]), one)
-    return [first[key] for key in sorted(first)]
-
-
 def main() -> None:
     """`python -m pipelines.prepare --out DIR --metrics FILE`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -261,7 +266,7 @@ def main() -> None:
     given.metrics.write_text(json.dumps(counts, indent=1) + "\n")
     print(
         f"prepare  {counts['train_people']} people to train on, {counts['val_people']} held out, "
-        f"{counts['rejected']} rows rejected"
+        f"{counts['rejected']} rows rejected, {counts['leaked_images']} leaked images left out"
     )
 
 

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from pipelines import entry, params, pose_training, ray_train
 from pipelines.train_worker import Job, fit_and_report
+from vitpose.data import whole_images
 from vitpose.data.loading import image_loader
 from vitpose.data.pixels import from_model_input, to_model_input
 from vitpose.data.prepared import load_prepared
+from vitpose.data.sampling import check_weights
 from vitpose.data.shards import CropShards
 from vitpose.data.unlabelled import plain_view
 from vitpose.models.attention import use_fused_attention
@@ -49,6 +51,10 @@ class PretrainConfig:
     weight_decay: float = 0.05
     patch_padding: bool = False
     """Pad patches as the pose model will; MAE does not."""
+    whole_images: bool = False
+    """Learn from parts of the whole training images in place of crops around their people."""
+    dataset_weights: dict[str, float] | None = None
+    """In what proportion an epoch shows the data sets, by name; null: in proportion to their size."""
     precision: Precision = "auto"
     seed: int = 0
 
@@ -83,13 +89,15 @@ def worker(settings: dict[str, Any]) -> None:
     if not torch.cuda.is_available():
         use_fused_attention(model, autocast_dtype(job.precision, torch.device("cpu")) is None)
     loader = image_loader(
-        CropShards(Path(settings["data"])),
+        pictures(Path(settings["data"]), config),
         crop_wh=(architecture.image_hw[1], architecture.image_hw[0]),
         batch_size=ray_train.per_worker(config.batch_size),
         seed=config.seed,
         workers=ray_train.loader_workers(),
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
+        dataset_weights=config.dataset_weights,
+        whole_images=config.whole_images,
     )
 
     def loss(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -99,11 +107,22 @@ def worker(settings: dict[str, Any]) -> None:
     fit_and_report(job, model, loss, loader, batch_size=config.batch_size)
 
 
+def pictures(data: Path, config: PretrainConfig) -> CropShards:
+    """What a prepared folder has to learn from."""
+    folder = data / whole_images.FOLDER if config.whole_images else data
+    if config.whole_images and not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not there; set prepare.whole_images to true and run the prepare stage again"
+        )
+    return CropShards(folder)
+
+
 def pretrain(
     size: str, image_hw: tuple[int, int], config: PretrainConfig, *, data: Path, out: Path
 ) -> None:
     """Pretrain a backbone of `size` on `data` and write it to `out`."""
     prepared = load_prepared(data)
+    check_weights(config.dataset_weights, prepared.datasets)
     architecture = MAEConfig(
         size=size,
         image_hw=image_hw,
@@ -114,7 +133,7 @@ def pretrain(
         norm_pix_loss=config.norm_pix_loss,
         patch_padding=config.patch_padding,
     )
-    crops = CropShards(data)
+    crops = pictures(data, config)
     recorded = pose_training.as_params(size=size, image_hw=image_hw, pretrain=config)
 
     def write(state: dict[str, Any], run_id: str) -> None:

@@ -39,8 +39,8 @@ from vitpose.label_plan import (
 )
 from vitpose.label_unit import UnitWorker, unit_file
 from vitpose.labels import MANIFEST, PLAN, write_json
+from vitpose.models.deployed import read_description
 from vitpose.models.pose import PoseConfig
-from vitpose.models.weights import read_config
 from vitpose.video.detectors import detector_file
 from vitpose.video.packets import Segment
 
@@ -150,7 +150,7 @@ def _absolute(config: LabelConfig) -> LabelConfig:
 
 def model_ref(folder: Path, name: str | None, version: str | None, weights_digest: str) -> ModelRef:
     """Which model a folder holds, with the data it was trained on as its config.json has it."""
-    provenance = read_config(folder, "pose").get("provenance", {})
+    provenance = read_description(folder).get("provenance", {})
     return ModelRef(
         weights_digest=weights_digest,
         name=name,
@@ -231,5 +231,5 @@ def _settle(out: Path, plan: Plan, replace: bool) -> None:
 
 
 def _sigmas(model_folder: Path) -> tuple[float, ...]:
-    config = PoseConfig.from_dict(read_config(model_folder, "pose")["config"])
+    config = PoseConfig.from_dict(read_description(model_folder)["config"])
     return config.skeletons[0].sigmas

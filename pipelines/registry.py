@@ -56,7 +56,7 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A model folder on this machine, and which version it is."""
+    """A model folder or an exported file on this machine, and which version it is."""
 
     folder: Path
     name: str | None
@@ -161,6 +161,8 @@ def annotate(name: str, version: str, figures: Mapping[str, Any]) -> Version:
 def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedModel:
     """A model folder for a path or an MLflow URI (`models:/name@alias`, `models:/name/3`).
 
+    A path may also be of a file that `vitpose export` wrote: the result's `folder` is that file.
+
     An alias is looked up once; the result names the version, which never changes. The download is
     kept under `cache` (default: the storage root) and its weights compared with the version's digest
     each time.
@@ -171,7 +173,7 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
     text = str(model)
     if not text.startswith("models:"):
         folder = Path(model)
-        weights = model_store.check_folder(folder)
+        weights = model_store.check_model(folder)
         return ResolvedModel(folder=folder, name=None, version=None, weights_digest=weights)
     match = _URI.fullmatch(text)
     if match is None:

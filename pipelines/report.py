@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipelines import audit, entry, experiments, params, promotion
 from pipelines.audit import History
+from pipelines.report_analysis import analysis
 from pipelines.report_charts import WIDE, Line, line_chart
 from pipelines.report_clip import best_clip
 
@@ -40,7 +41,7 @@ class Inputs:
     folder: Path
     """Folder of model folders, each perhaps with history.json."""
     plots: Path
-    """Folder of <model>/gallery.jpg."""
+    """Folder of <model>/, with pictures and the rows of plots."""
     labels: Path | None = None
     archive: Path | None = None
     """The videos that were labelled."""
@@ -76,6 +77,8 @@ def report(inputs: Inputs) -> str:
         columns=COLUMNS,
         tops={key: max((_number(m.get(key)) for m in metrics.values()), default=0) for key in COLUMNS},
         curves=curves(inputs, list(metrics), colors),
+        analysis=analysis(metrics, champion, inputs.plots, colors),
+        worst=_picture(inputs.plots / (champion or "") / "worst.jpg"),
         distillation=distillation(metrics, inputs.folder),
         galleries={n: p for n in metrics if (p := _picture(inputs.plots / n / "gallery.jpg"))},
         reconstructions={

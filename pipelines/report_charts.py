@@ -35,11 +35,14 @@ def line_chart(
     x_label: str,
     unit_interval: bool = False,
     width: int = WIDTH,
+    unit_x: bool = False,
+    diagonal: bool = False,
 ) -> Markup:
     """An SVG with a line for each series that has points; empty where none has.
 
     `unit_interval` starts the vertical axis at 0 (for AP and the like). A picture of `WIDE` is for a
-    desk; the style sheet hides it on a phone, where its letters would be too small.
+    desk; the style sheet hides it on a phone, where its letters would be too small. `unit_x` makes the
+    horizontal axis 0 to 1, and `diagonal` the vertical one too, with a line where both are equal.
     """
     lines = [
         Line(name=line.name, color=line.color, points=points)
@@ -54,10 +57,10 @@ def line_chart(
     ticks = (
         _log_ticks(min(ys), max(ys))
         if logarithmic
-        else _ticks(0.0 if unit_interval else min(ys), max(ys))
+        else _ticks(0.0 if unit_interval else min(ys), 1.0 if diagonal else max(ys))
     )
     low, high = min(ticks[0], min(ys)), max(ticks[-1], max(ys))
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
+    x_low, x_high = (0.0, 1.0) if unit_x else (min(xs), max(max(xs), min(xs) + 1))
 
     def across(x: float) -> float:
         return _LEFT + (x - x_low) / (x_high - x_low) * (width - _LEFT - _RIGHT)
@@ -80,17 +83,19 @@ def line_chart(
     parts += [
         f'<text class="tick" x="{across(tick):.1f}" y="{HEIGHT - _BOTTOM + 17}" '
         f'text-anchor="middle">{tick:g}</text>'
-        for tick in _ticks(x_low, x_high, most=5, whole=True)
+        for tick in _ticks(x_low, x_high, most=5, whole=not unit_x)
         if x_low <= tick <= x_high
     ]
     middle = (_LEFT + width - _RIGHT) / 2
     parts.append(
         f'<text class="tick" x="{middle}" y="{HEIGHT - 2}" text-anchor="middle">{escape(x_label)}</text>'
     )
+    if diagonal:
+        ends = f'x1="{across(0):.1f}" y1="{down(0):.1f}" x2="{across(1):.1f}" y2="{down(1):.1f}"'
+        parts.append(f'<line class="guide" {ends}/>')
     for line in lines:
         parts += _drawn(line, [(across(x), down(y)) for x, y in line.points])
-    ends = [(down(line.points[-1][1]), line) for line in lines]
-    for y, line in _spread(ends):
+    for y, line in _spread([(down(line.points[-1][1]), line) for line in lines]):
         parts.append(
             f'<text class="name" style="fill:var(--s{line.color})" x="{width - _RIGHT + 10}" '
             f'y="{y + 4:.1f}">{escape(line.name)}</text>'
@@ -108,10 +113,10 @@ def _drawn(line: Line, points: list[tuple[float, float]]) -> list[str]:
         f'<polyline class="line" style="stroke:{color}" points="{path}"/>',
         f'<circle class="end" style="fill:{color}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>',
     ]
-    for (x, y), (epoch, value) in zip(points, line.points, strict=True):
+    for (x, y), (at, value) in zip(points, line.points, strict=True):
         drawn.append(
             f'<circle class="hover" style="fill:{color}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
-            f"<title>{escape(line.name)}, {epoch:g}: {value:.4g}</title></circle>"
+            f"<title>{escape(line.name)}, {at:g}: {value:.4g}</title></circle>"
         )
     return drawn
 

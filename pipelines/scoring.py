@@ -23,12 +23,13 @@ def quick_score(model: torch.nn.Module, data: Path) -> dict[str, float]:
 
 
 def predicted(predictor: PosePredictor, data: Path, detections: Path | None = None) -> KeypointEvaluator:
-    """An evaluator that holds the predictions for all held-out people."""
+    """An evaluator that holds the predictions for all held-out people, and the rules of both."""
     annotations = data / "val.json"
     evaluator = KeypointEvaluator(annotations, load_prepared(data).skeleton)
     evaluator.process_predictions(
         predict_annotations(predictor, annotations, val_images(data), detections=detections)
     )
+    evaluator.protocol |= predictor.protocol
     return evaluator
 
 

@@ -12,15 +12,20 @@ STAGES = ("prepare", "pretrain", "finetune", "distill", "evaluate", "register", 
 
 FORBIDDEN_IN_LIBRARY = {"ray", "mlflow", "dvc", "yaml", "ruamel", "pipelines", "typer"}
 
+SKELETONS = {"skeletons", "skeletons_animal", "skeletons_wholebody", "skeleton_files"}
+
 # What each part of the library may import of the others, lowest first.
 LAYERS = {
     "skeletons": set(),
+    "skeletons_animal": {"skeletons"},
+    "skeletons_wholebody": {"skeletons"},
+    "skeleton_files": SKELETONS - {"skeleton_files"},
     "geometry": set(),
     "heatmap": {"skeletons", "geometry"},
-    "models": {"skeletons", "geometry"},
-    "data": {"skeletons", "geometry", "heatmap"},
+    "models": {*SKELETONS, "geometry"},
+    "data": {*SKELETONS, "geometry", "heatmap"},
     "training": {"skeletons", "geometry", "heatmap"},
-    "evaluation": {"skeletons", "geometry", "heatmap"},
+    "evaluation": {*SKELETONS, "geometry", "heatmap"},
     "visualization": {"skeletons", "geometry"},
     "inference": {"skeletons", "geometry", "heatmap", "models", "data", "evaluation"},
     "labels": set(),

@@ -6,18 +6,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vitpose.heatmap import INVALID, decode, encode, flip_back
+from vitpose.heatmap import INVALID, blur_sigma_of, decode, encode, flip_back
 
 WIDTH, HEIGHT = 48, 64
 
 
-def decoded_plainly(heatmap: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def decoded_plainly(
+    heatmap: NDArray[np.float64], kernel: int = 11, sigma: float = 0
+) -> tuple[NDArray[np.float64], float]:
     """UDP/DARK of the official code, one map at a time, in float64: blur whole, log, one step."""
     y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
     score = heatmap[y, x]
     if score <= 0:
         return np.array([-1.0, -1.0]), score
-    blurred = cv2.GaussianBlur(heatmap, (11, 11), 0)
+    blurred = cv2.GaussianBlur(heatmap, (kernel, kernel), sigma)
     log = np.pad(np.log(np.clip(blurred, 0.001, 50)), 1, mode="edge")
 
     def c(dx: int, dy: int) -> float:
@@ -73,6 +75,33 @@ def test_decode_holds_on_every_border_and_corner(x: int, y: int) -> None:
     assert keypoints[0, 0] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(("kernel", "sigma"), [(17, None), (13, None), (11, 0.8), (3, 0.8), (1, None)])
+def test_decode_takes_another_blur(kernel: int, sigma: float | None) -> None:
+    """OpenCV chooses sigma for a kernel above 9 as `blur_sigma_of` does; smaller ones have a table."""
+    maps = blobs(np.random.default_rng(3), 300, margin=1, peaks=1)
+    keypoints, _ = decode(maps[:, None], kernel, sigma)
+    expected = [decoded_plainly(m.astype(np.float64), kernel, sigma or 0)[0] for m in maps]
+    assert keypoints[:, 0] == pytest.approx(np.stack(expected), abs=1e-4)
+    assert blur_sigma_of(11) == 2.0
+
+
+def test_decode_holds_on_maps_smaller_than_the_blur() -> None:
+    rng = np.random.default_rng(4)
+    for height, width in ((8, 6), (12, 40), (40, 12), (13, 13), (1, 1)):
+        maps = rng.uniform(0.1, 1, (20, 1, height, width)).astype(np.float32)
+        expected = [decoded_plainly(m[0].astype(np.float64))[0] for m in maps]
+        assert decode(maps)[0][:, 0] == pytest.approx(np.stack(expected), abs=1e-4), (height, width)
+
+
+def test_a_blur_that_is_none_is_refused() -> None:
+    maps = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    for kernel in (0, 10, -1):
+        with pytest.raises(ValueError, match=f"must be odd .* got {kernel}"):
+            decode(maps, kernel)
+    with pytest.raises(ValueError, match="sigma must be greater than 0"):
+        decode(maps, 11, 0.0)
+
+
 def test_a_flat_map_stays_at_its_first_pixel() -> None:
     keypoints, scores = decode(np.full((1, 1, HEIGHT, WIDTH), 0.5, np.float32))
     assert keypoints[0, 0].tolist() == [0, 0]
@@ -119,11 +148,13 @@ def test_encode_is_the_published_target() -> None:
             assert heatmaps[b, k].numpy() == pytest.approx(target, abs=1e-5)
 
 
-def test_decode_inverts_encode_inside_the_map() -> None:
+@pytest.mark.parametrize(("border", "error"), [(5, 0.05), (6, 1e-4)])
+def test_decode_inverts_encode_inside_the_map(border: int, error: float) -> None:
+    """Nearer to the border the published blur mirrors a Gaussian that is cut off, and errs by up to 1.4."""
     rng = np.random.default_rng(2)
-    keypoints = rng.uniform(7, [WIDTH - 8, HEIGHT - 8], (20, 17, 2))
-    heatmaps, _ = encode(torch.tensor(keypoints), torch.full((20, 17), 2), (WIDTH, HEIGHT))
-    assert np.abs(decode(heatmaps.numpy())[0] - keypoints).max() < 0.05
+    keypoints = rng.uniform(border, [WIDTH - 1 - border, HEIGHT - 1 - border], (40, 17, 2))
+    heatmaps, _ = encode(torch.tensor(keypoints), torch.full((40, 17), 2), (WIDTH, HEIGHT))
+    assert np.abs(decode(heatmaps.numpy())[0] - keypoints).max() < error
 
 
 def test_flip_back_is_the_mirror_of_position_and_side() -> None:

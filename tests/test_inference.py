@@ -1,5 +1,6 @@
 """From images and boxes to keypoints, with a model that sees dots and with the real one."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -170,9 +171,12 @@ def test_each_head_has_its_own_skeleton(model: PoseModel) -> None:
 def test_bfloat16_is_near_float32(model: PoseModel) -> None:
     images = torch.randn(4, 3, 64, 48)
     full = PosePredictor(model).heatmaps(images)
-    half = PosePredictor(model, dtype=torch.bfloat16).heatmaps(images)
-    assert half.dtype == torch.float32
-    assert 0 < (full - half).abs().max() / full.abs().max() < 0.05
+    casting = PosePredictor(model, dtype=torch.bfloat16)
+    cast = PosePredictor(copy.deepcopy(model).to(torch.bfloat16))
+    for predictor in (casting, cast):
+        half = predictor.heatmaps(images)
+        assert half.dtype == torch.float32 and predictor.protocol["precision"] == "bfloat16"
+        assert 0 < (full - half).abs().max() / full.abs().max() < 0.05
     with pytest.raises(ValueError, match="dtype"):
         PosePredictor(model, dtype=torch.int8)
 
@@ -204,6 +208,27 @@ def test_an_image_with_negative_strides_is_as_good_as_its_copy(model: PoseModel)
 def test_what_is_no_rgb_image_is_refused(image: Any, fault: str, model: PoseModel) -> None:
     with pytest.raises(ValueError, match=fault):
         PosePredictor(model)(image, [[0, 0, 10, 10]])
+
+
+def test_every_rule_is_a_parameter_and_written_down(dataset: Path) -> None:
+    published = {
+        "padding": 1.25, "warp": "udp", "flip_test": False, "flip_shift": 0, "decode": "dark",
+        "keypoint_score": "maximum before the blur", "blur_kernel": 11, "blur_sigma": 2.0,
+        "blur_border": "reflect-101", "precision": "float32",
+    }  # fmt: skip
+    assert PosePredictor(DotSeer()).protocol == published
+    others = PosePredictor(DotSeer(), flip_test=True, padding=1.5, blur_kernel=17, blur_sigma=1.0)
+    changed = {"flip_test": True, "padding": 1.5, "blur_kernel": 17, "blur_sigma": 1.0}
+    assert json.loads(json.dumps(others.protocol)) == published | changed
+    assert PosePredictor(DotSeer(), blur_kernel=17).blur_sigma == pytest.approx(2.9)
+    files = (dataset / "annotations.json", dataset / "images")
+    narrow, wide = (predict_annotations(p, *files) for p in (PosePredictor(DotSeer()), others))
+    assert [p.area * 1.44 for p in narrow] == pytest.approx([p.area for p in wide])
+    for one, other in zip(narrow, wide, strict=True):  # another crop, the same dots
+        assert one.keypoints_image == pytest.approx(other.keypoints_image, abs=0.3)
+    for bad in ({"padding": 0}, {"padding": np.nan}, {"blur_kernel": 4}):
+        with pytest.raises(ValueError, match=r"padding must be|must be odd"):
+            PosePredictor(DotSeer(), **bad)
 
 
 def test_a_bad_box_is_named(model: PoseModel) -> None:

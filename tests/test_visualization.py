@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
-from vitpose.skeletons import COCO_17, LSP_14
+from vitpose.geometry import warp_points
+from vitpose.skeletons import COCO_17, LSP_14, Skeleton
 from vitpose.visualization import (
     LEFT,
+    OUTLINE,
     RIGHT,
     beside,
     contact_sheet,
     draw_annotations,
+    draw_links,
     draw_poses,
+    with_lines,
+    zoomed,
 )
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
@@ -85,6 +90,27 @@ def test_occluded_annotations_keep_their_limbs_and_unlabelled_ones_go() -> None:
     assert not inked(draw_annotations(GREY, standing(), hidden * 0, COCO_17)).any()
 
 
+def test_an_occluded_keypoint_is_told_from_a_visible_one() -> None:
+    """Its middle is dark, though limbs end there."""
+    x, y = standing()[0, COCO_17.index("left_wrist")].astype(int)
+    drawn = draw_annotations(GREY, standing(), np.full((1, 17), 1), COCO_17)
+    assert drawn[y, x].tolist() == list(OUTLINE)
+
+
+def test_short_limbs_are_thin() -> None:
+    """Fingers, whose joints are nearer to each other than the strokes of a large person are thick."""
+    row = Skeleton(
+        name="row",
+        keypoints=tuple("abcdef"),
+        flip_pairs=(),
+        sigmas=(0.1,) * 6,
+        limbs=tuple((i, i + 1) for i in range(5)),
+    )
+    points = np.column_stack([100 + 1.6 * np.arange(6), np.full(6, 100.0)])
+    drawn = draw_poses(GREY, points[None], None, row, bboxes_xywh=[[0, 0, 300, 230]])
+    assert inked(drawn)[90:110, 60:150].sum(0).max() < 8  # 11 as thick as an arm
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e9])
 def test_keypoints_that_are_nowhere_are_not_drawn(value: float) -> None:
     assert not inked(draw_poses(GREY, np.full((2, 17, 2), value), None, COCO_17)).any()
@@ -124,3 +150,33 @@ def test_a_contact_sheet_fits_every_image_into_its_cell() -> None:
         contact_sheet([], 2, (80, 60))
     with pytest.raises(ValueError, match="1 captions for 2 images"):
         contact_sheet([red, blue], 2, (80, 60), captions=["a"])
+
+
+@pytest.mark.parametrize(
+    ("bbox", "cell"), [((40, 30, 60, 20), (200, 200)), ((-20, 150, 100, 140), (90, 120))]
+)
+def test_a_zoomed_point_is_where_the_map_says(bbox: tuple[int, ...], cell: tuple[int, int]) -> None:
+    x, y = bbox[0] + bbox[2] // 2, bbox[1] + bbox[3] // 2
+    image = GREY.copy()
+    image[y - 4 : y + 5, x - 4 : x + 5] = 255
+    picture, matrix = zoomed(image, bbox, cell)
+    assert picture.shape == (cell[1], cell[0], 3)
+    bright = np.argwhere(picture[..., 0] > 200).mean(axis=0)[::-1]
+    assert warp_points([x, y], matrix) == pytest.approx(bright, abs=0.6)
+    low, high = warp_points([[bbox[0], bbox[1]], [bbox[0] + bbox[2], bbox[1] + bbox[3]]], matrix)
+    assert (low > 0).all() and (high < cell).all(), "the whole box is in the cell"
+
+
+def test_a_link_leads_from_one_point_to_the_other() -> None:
+    drawn = draw_links(GREY, [[50, 60], [np.nan, 1]], [[150, 60], [9, 9]], [(255, 0, 0), (0, 0, 255)])
+    assert (drawn[60, 60:150, 0] > 200).all() and (drawn[60, 60:150, 1] < 60).all()
+    assert not inked(drawn)[66:].any()
+    assert not (drawn[..., 2] > 200).any(), "a place that is nowhere gets no line"
+    assert not inked(draw_links(GREY, np.zeros((0, 2)), np.zeros((0, 2)), [])).any()
+
+
+def test_lines_of_text_stand_below_the_image() -> None:
+    written = with_lines(GREY, [[("OKS 0.12", (255, 255, 255))], [("3 miss", (255, 0, 0))]])
+    assert (written[:240] == GREY).all() and written.shape[1] == 320
+    below = written[240:]
+    assert (below[..., 0] > 200).any() and below.shape[0] == 35

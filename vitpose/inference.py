@@ -17,12 +17,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from vitpose.data.pixels import decode_rgb, to_model_input
+from vitpose.data.pixels import read_rgb, to_model_input
 from vitpose.evaluation.boxes import annotated_boxes, checked_boxes, detected_boxes
-from vitpose.evaluation.ground_truth import TruthImage, check_skeleton, read_ground_truth
+from vitpose.evaluation.ground_truth import GroundTruth, TruthImage, check_skeleton, read_ground_truth
 from vitpose.evaluation.results import PersonPrediction
 from vitpose.geometry import PADDING, crop_matrix, heatmap_to_image, padded_region, warp_image
-from vitpose.heatmap import BLUR_KERNEL, decode, flip_back
+from vitpose.heatmap import BLUR_KERNEL, blur_sigma_of, decode, flip_back
+from vitpose.models.deployed import ExportedModel
 from vitpose.models.pose import PoseModel
 from vitpose.skeletons import Skeleton
 
@@ -55,13 +56,16 @@ class PosePredictor:
     """A model ready to predict.
 
     Args:
-        model: moved to `device` and set to eval mode.
+        model: moved to `device` and set to eval mode; an exported one stays on the CPU.
         flip_test: average the heatmaps of each crop and of its mirror image, as published.
         batch_size: crops a forward pass at most. Default: 32 on a GPU, 8 on a CPU, which is slower
             with larger ones.
         dtype: torch.bfloat16 or torch.float16 to compute under autocast, None for the weights' own.
         device: None for where the model is.
         head: which skeleton of a model with several.
+        padding: the region cut out is this much larger than the box.
+        blur_kernel: odd side of the blur before the Newton step; 11 is published for 64 x 48 heatmaps.
+        blur_sigma: of that blur; None for what OpenCV takes for the kernel, 2.0 for 11.
         fixed_shape: fill the last batch up with copies, so that every forward pass has the same
             shape: a compiled model is compiled once, and a crop's result does not depend on what
             it shares a batch with (without, to rounding). Default: on a GPU, where it costs little.
@@ -69,13 +73,16 @@ class PosePredictor:
 
     def __init__(
         self,
-        model: PoseModel,
+        model: PoseModel | ExportedModel,
         *,
         flip_test: bool = False,
         batch_size: int | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         head: int = 0,
+        padding: float = PADDING,
+        blur_kernel: int = BLUR_KERNEL,
+        blur_sigma: float | None = None,
         fixed_shape: bool | None = None,
     ) -> None:
         skeletons = model.config.skeletons
@@ -86,14 +93,21 @@ class PosePredictor:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype must be float32, bfloat16, float16 or None, got {dtype}")
+        if not 0 < padding < float("inf"):
+            raise ValueError(f"padding must be a factor > 0, such as {PADDING}, got {padding}")
         self.model = model.eval() if device is None else model.to(device).eval()
         parameter = next(model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
+        self._weights = torch.float32 if parameter is None else parameter.dtype
         on_cpu = self.device.type == "cpu"
         self.flip_test = flip_test
         self.batch_size = batch_size or (8 if on_cpu else 32)
         self.dtype = None if dtype == torch.float32 else dtype
         self.head = head
+        self.padding = float(padding)
+        self.blur_kernel = blur_kernel
+        usual = blur_sigma_of(blur_kernel)
+        self.blur_sigma = usual if blur_sigma is None else float(blur_sigma)
         self.fixed_shape = not on_cpu if fixed_shape is None else fixed_shape
         self.skeleton: Skeleton = skeletons[head]
         height, width = model.config.image_hw
@@ -101,16 +115,29 @@ class PosePredictor:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The rules applied, for a metrics file or a label's lineage."""
+        """The rules applied, for a metrics file or a label's lineage; plain JSON.
+
+        The input's size is the model's: figures of models of two sizes are by one protocol.
+        """
         return {
-            "crop_wh": list(self.crop_wh),
-            "padding": PADDING,
+            "padding": self.padding,
             "warp": "udp",
             "flip_test": self.flip_test,
+            "flip_shift": 0,
+            "keypoint_score": "maximum before the blur",
             "decode": "dark",
-            "blur_kernel": BLUR_KERNEL,
-            "dtype": str(self.dtype or torch.float32).removeprefix("torch."),
+            "blur_kernel": self.blur_kernel,
+            "blur_sigma": self.blur_sigma,
+            "blur_border": "reflect-101",
+            "precision": self.precision,
         }
+
+    @property
+    def precision(self) -> str:
+        """Of the model's arithmetic, such as float32."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.precision
+        return str(self.dtype or self._weights).removeprefix("torch.")
 
     def __call__(self, image: Image, bboxes_xywh: ArrayLike) -> Poses:
         """Keypoints of the boxes of one image.
@@ -156,7 +183,7 @@ class PosePredictor:
     @torch.inference_mode()
     def heatmaps(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised crops to (B, K, H/4, W/4) float32, averaged over the flip test."""
-        images = images.to(self.device, non_blocking=True)
+        images = images.to(self.device, self._weights, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             heatmaps = self.model(images, head=self.head)
             if not self.flip_test:
@@ -165,7 +192,7 @@ class PosePredictor:
         return (heatmaps.float() + flip_back(mirrored.float(), self.skeleton.flip_indices)) * 0.5
 
     def _pending(self, bboxes: NDArray[np.float64]) -> _Pending:
-        centers, extents = padded_region(bboxes, self.crop_wh)
+        centers, extents = padded_region(bboxes, self.crop_wh, self.padding)
         shape = (len(bboxes), self.skeleton.num_keypoints)
         poses = Poses(keypoints=np.empty((*shape, 2)), scores=np.empty(shape, np.float32))
         return _Pending(centers=centers, extents=extents, poses=poses, missing=len(bboxes))
@@ -177,7 +204,7 @@ class PosePredictor:
             crops[count:] = crops[0]
         images = torch.from_numpy(to_model_input(crops if self.fixed_shape else crops[:count]))
         maps = self.heatmaps(images)[:count].cpu().numpy()
-        keypoints_heatmap, scores = decode(maps)
+        keypoints_heatmap, scores = decode(maps, self.blur_kernel, self.blur_sigma)
         keypoints = heatmap_to_image(
             keypoints_heatmap,
             np.stack([pending.centers[n] for pending, n in filled]),
@@ -206,7 +233,7 @@ def _checked_image(image: Image) -> Image:
 
 def predict_annotations(
     predictor: PosePredictor,
-    annotations: Path,
+    annotations: Path | GroundTruth,
     images: Path,
     *,
     detections: Path | None = None,
@@ -216,7 +243,7 @@ def predict_annotations(
 
     Args:
         predictor: of the file's skeleton.
-        annotations: COCO annotation file.
+        annotations: COCO annotation file, or what was read from one.
         images: folder that its `file_name`s are relative to.
         detections: COCO box file; None for the annotated boxes.
         progress: called after each image with how many are done and how many there are.
@@ -229,7 +256,11 @@ def predict_annotations(
         ValueError: see `read_ground_truth`, `detected_boxes`; an image that does not decode, is of
             another size than annotated or lies outside `images`.
     """
-    truth = read_ground_truth(annotations, area_of_bbox=1.0)  # a file without areas will do here
+    truth = (
+        annotations
+        if isinstance(annotations, GroundTruth)
+        else read_ground_truth(annotations, area_of_bbox=1.0)  # a file without areas will do here
+    )
     check_skeleton(truth, predictor.skeleton)
     requests = annotated_boxes(truth) if detections is None else detected_boxes(truth, detections)
     pictures = ((_read_image(images, r.image), r.bboxes_xywh) for r in requests)
@@ -237,7 +268,7 @@ def predict_annotations(
     for done, (request, poses) in enumerate(
         zip(requests, predictor.stream(pictures), strict=True), start=1
     ):
-        _, extents = padded_region(request.bboxes_xywh, predictor.crop_wh)
+        _, extents = padded_region(request.bboxes_xywh, predictor.crop_wh, predictor.padding)
         predictions += [
             PersonPrediction(
                 image_id=request.image.image_id,
@@ -261,10 +292,7 @@ def _read_image(root: Path, image: TruthImage) -> Image:
         raise ValueError(f"image {image.image_id}: file_name {image.file_name!r} leaves {root}")
     if not path.is_file():
         raise FileNotFoundError(f"image {image.image_id} not found at {path}; check the image folder")
-    try:
-        picture = decode_rgb(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    picture = read_rgb(path)
     found = (picture.shape[1], picture.shape[0])
     if image.image_wh not in (None, found):
         raise ValueError(f"{path} has size {found}, its annotations are for {image.image_wh}")

@@ -20,7 +20,7 @@ import torch
 from vitpose.inference import PosePredictor, Poses
 from vitpose.label_plan import LabelConfig, Unit, boxes_source, video_path, without_path
 from vitpose.labels import NO_PERSON, PERSON, SCHEMA, UNDECODABLE, UNITS, rows_digest, write_rows
-from vitpose.models.weights import load_model
+from vitpose.models.deployed import load_runnable
 from vitpose.video.boxes import FrameBoxes, read_boxes
 from vitpose.video.detectors import NO_BOXES, Boxes, Detector, make_detector
 from vitpose.video.frames import Frame, read_segment
@@ -57,7 +57,7 @@ class UnitWorker:
         torch.set_num_threads(self.threads)
         cv2.setNumThreads(self.threads)
         self._predictor = PosePredictor(
-            load_model(self.model_folder),
+            load_runnable(self.model_folder),
             flip_test=self.config.flip_test,
             batch_size=self.config.batch_size,
             device="cuda" if torch.cuda.is_available() else "cpu",

@@ -106,41 +106,36 @@ def flip_pairs_from_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skeleton:
-    """A skeleton from a COCO `categories` entry, which has names and 1-based limbs but no sigmas.
+def keypoint_map(source: Skeleton, target: Skeleton) -> tuple[int | None, ...]:
+    """For each keypoint of `target` the index of the one of `source` that means the same, or None.
 
-    A published skeleton with the same names is returned as published. Otherwise flip pairs come from
-    the names (left_x, right_x), sigmas from the entry's own `sigmas` or `DEFAULT_SIGMA`, and the
-    upper body is what is not a hip, knee, ankle or foot. A list of limbs of which one points outside
-    the keypoints belongs to another skeleton and is dropped whole: CrowdPose's files carry
-    COCO's, and those of COCO's limbs that would fit by number join the wrong keypoints.
+    Keypoints mean the same where their names are the same, in any spelling (left_knee, L_Knee), and:
 
-    Raises `ValueError` where the entry has no `keypoints`.
+    - the top of the head is CrowdPose's "head" too;
+    - MPII's "upper_neck" is the "neck" of AI Challenger, CrowdPose and LSP; its "thorax" and PoseTrack's
+      "head_bottom" are not;
+    - nothing of an animal is a person's, whatever its name (`skeletons_animal`).
+
+    These are the pairs with which mmpose joins the same data sets (RTMPose's configs body8 and Halpe-26),
+    with LSP by its names. Hips, necks and heads of COCO, CrowdPose, LSP and MPII were measured to lie at
+    the same height between shoulders and knees (tests/data/test_joint_meanings.py).
     """
-    names = tuple(category.get("keypoints") or ())
-    if not names:
-        raise ValueError(
-            f"category {category.get('name')!r} of {name} lists no 'keypoints'; add their names in the "
-            "order of the annotations"
-        )
-    for published in (COCO_17, AIC_14, MPII_16, CROWDPOSE_14, LSP_14):
-        if names == published.keypoints:
-            return published
-    lower = re.compile(r"hip|knee|ankle|foot|heel|toe|paw|tail", re.IGNORECASE)
-    pairs = category.get("flip_pairs")
-    limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
-    if any(not 0 <= i < len(names) for limb in limbs for i in limb):
-        limbs = ()
-    return Skeleton(
-        name=name,
-        keypoints=names,
-        flip_pairs=flip_pairs_from_names(names)
-        if pairs is None
-        else tuple((int(a), int(b)) for a, b in pairs),
-        sigmas=tuple(category.get("sigmas") or (DEFAULT_SIGMA,) * len(names)),
-        limbs=limbs,
-        upper_body=tuple(i for i, n in enumerate(names) if not lower.search(n)),
-    )
+    if _is_animal(source) != _is_animal(target):
+        return (None,) * target.num_keypoints
+    meanings = [_meaning(name) for name in source.keypoints]
+    wanted = (_meaning(name) for name in target.keypoints)
+    return tuple(meanings.index(one) if one in meanings else None for one in wanted)
+
+
+def _meaning(name: str) -> str:
+    """One spelling for keypoints that mean the same."""
+    words = re.sub(r"[\s\-]+", "_", name.strip().lower())
+    words = re.sub(r"^l_", "left_", re.sub(r"^r_", "right_", words))
+    return {"head": "head_top", "top_head": "head_top", "upper_neck": "neck"}.get(words, words)
+
+
+def _is_animal(skeleton: Skeleton) -> bool:
+    return any(re.search("paw|tail", name, re.IGNORECASE) for name in skeleton.keypoints)
 
 
 COCO_17 = Skeleton(
@@ -247,3 +242,21 @@ LSP_14 = Skeleton(
     upper_body=(6, 7, 8, 9, 10, 11, 12, 13),
 )  # fmt: skip
 """Leeds Sports Pose, plain and extended (Johnson and Everingham, CVPR 2011)."""
+
+POSETRACK_17 = Skeleton(
+    name="posetrack18",
+    keypoints=(
+        "nose", "head_bottom", "head_top", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    flip_pairs=((3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    # PoseTrack publishes no sigmas; these are mmpose's, COCO's by position.
+    sigmas=COCO_17.sigmas,
+    limbs=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 7), (6, 8),
+        (7, 9), (8, 10), (0, 1), (0, 2), (1, 5), (1, 6), (0, 3), (0, 4),
+    ),
+    upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+)  # fmt: skip
+"""PoseTrack 2018 (Andriluka et al., CVPR 2018)."""

@@ -104,18 +104,64 @@ def contact_sheet(
     rows = -(-len(images) // columns)
     sheet = np.full((rows * height, columns * width, 3), BACKGROUND, np.uint8)
     for i, image in enumerate(images):
-        scale = min((width - 2) / image.shape[1], (height - 2) / image.shape[0])
-        size = max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale))
-        # Area averaging shrinks without aliasing; it does not enlarge.
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        cell = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+        cell = _resized(image, cell_wh)
         if captions is not None:
             cell = _captioned(cell, captions[i])
         row, column = divmod(i, columns)
-        x = column * width + (width - size[0]) // 2
-        y = row * height + (height - size[1]) // 2
-        sheet[y : y + size[1], x : x + size[0]] = cell
+        _put(sheet[row * height : (row + 1) * height, column * width : (column + 1) * width], cell)
     return sheet
+
+
+def draw_links(
+    image: Image, starts_image: ArrayLike, ends_image: ArrayLike, colors: Sequence[tuple[int, int, int]]
+) -> Image:
+    """A copy with N thin lines from keypoints, which get a ring, to where they belong.
+
+    `starts_image` and `ends_image` are (N, 2); a line with an end that is not finite is not drawn.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    pairs = np.stack([np.asarray(starts_image, float), np.asarray(ends_image, float)], axis=1)
+    for (start, end), color in zip(pairs.reshape(-1, 2, 2), colors, strict=True):
+        if np.abs([start, end]).max() < 1e5:  # False where one is not finite
+            cv2.line(canvas, _fixed(start), _fixed(end), color, 1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, _fixed(start), 3 << _SHIFT, color, 1, cv2.LINE_AA, _SHIFT)
+    return canvas
+
+
+def zoomed(
+    image: Image, bbox_xywh: ArrayLike, cell_wh: tuple[int, int], scale: float = 1.4
+) -> tuple[Image, NDArray[np.float64]]:
+    """The part of an image around a box, `scale` times its size, in the middle of a cell of pixels.
+
+    Returns the cell, (height, width, 3), with background outside the image, and the map from image to
+    cell pixels, (2, 3).
+    """
+    x, y, width, height = np.asarray(bbox_xywh, np.float64)
+    half = np.maximum([width, height], 2) * scale / 2
+    center = np.array([x + width / 2, y + height / 2])
+    (left, top), (right, bottom) = np.floor(center - half).astype(int), np.ceil(center + half).astype(int)
+    cut = np.full((bottom - top, right - left, 3), BACKGROUND, np.uint8)
+    inside = image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    row, column = max(0, -top), max(0, -left)
+    cut[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+    resized = _resized(cut, cell_wh)
+    cell = np.full((cell_wh[1], cell_wh[0], 3), BACKGROUND, np.uint8)
+    corner = _put(cell, resized)
+    factor = np.array(resized.shape[1::-1]) / cut.shape[1::-1]
+    shift = (0.5 - np.array([left, top])) * factor - 0.5 + corner  # pixel edges stay pixel edges
+    return cell, np.column_stack([np.diag(factor), shift])
+
+
+def with_lines(image: Image, lines: Sequence[Sequence[tuple[str, tuple[int, int, int]]]]) -> Image:
+    """An image with lines of text below it; a line is words, each with its colour."""
+    font, scale, step = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 15
+    band = np.full((step * len(lines) + 5, image.shape[1], 3), BACKGROUND, np.uint8)
+    for i, words in enumerate(lines):
+        x = 4
+        for text, color in words:
+            cv2.putText(band, text, (x, step * (i + 1) - 2), font, scale, color, 1, cv2.LINE_AA)
+            x += cv2.getTextSize(text, font, scale, 1)[0][0] + 9
+    return np.concatenate([image, band])
 
 
 def _draw(
@@ -138,13 +184,17 @@ def _draw(
             low, high = _fixed(bboxes[n, :2]), _fixed(bboxes[n, :2] + bboxes[n, 2:])
             cv2.rectangle(canvas, low, high, BOX, 1 + (thickness > 4), cv2.LINE_AA, _SHIFT)
         limbs = [(a, b) for a, b in skeleton.limbs if joined[n, a] and joined[n, b]]
+        strokes = {limb: min(thickness, _room(points[limb[0]], points[limb[1]])) for limb in limbs}
         for color, extra in ((OUTLINE, 2), (None, 0)):
             for a, b in limbs:
                 paint = color or _limb_color(colors[a], colors[b])
                 ends = _fixed(points[a]), _fixed(points[b])
-                cv2.line(canvas, *ends, paint, thickness + extra, cv2.LINE_AA, _SHIFT)
+                stroke = max(1, strokes[a, b]) + extra
+                cv2.line(canvas, *ends, paint, stroke, cv2.LINE_AA, _SHIFT)
         for k in np.flatnonzero(marks[n]):
-            _draw_joint(canvas, points[k], colors[k], thickness, hollow=marks[n, k] == _RING)
+            ring = None if marks[n, k] == _DOT else OUTLINE if joined[n, k] else ()
+            stroke = max((strokes[limb] for limb in limbs if k in limb), default=thickness)
+            _draw_joint(canvas, points[k], colors[k], stroke, ring)
     return canvas
 
 
@@ -153,12 +203,14 @@ def _draw_joint(
     point: NDArray[np.float64],
     color: tuple[int, int, int],
     thickness: int,
-    *,
-    hollow: bool,
+    ring: tuple[int, int, int] | tuple[()] | None,
 ) -> None:
-    radius = round((thickness * 0.5 + 1.5) * 2**_SHIFT)
+    """A dot, or a ring around a colour (limbs end there) or around what is seen."""
+    radius = round((thickness * 0.5 + (1.5 if thickness else 0.5)) * 2**_SHIFT)
     at = _fixed(point)
-    if hollow:
+    if ring is not None:
+        if ring:
+            cv2.circle(canvas, at, radius, ring, cv2.FILLED, cv2.LINE_AA, _SHIFT)
         cv2.circle(canvas, at, radius, color, max(1, thickness // 2), cv2.LINE_AA, _SHIFT)
         return
     cv2.circle(canvas, at, radius + 2**_SHIFT, OUTLINE, cv2.FILLED, cv2.LINE_AA, _SHIFT)
@@ -190,10 +242,32 @@ def _thickness(points: NDArray[np.float64], bbox_xywh: NDArray[np.float64] | Non
     return int(np.clip(round(size / 60), 1, 8))
 
 
+def _room(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
+    """Pixels that a stroke between two points may be thick, so that fingers stay apart."""
+    return int(np.linalg.norm(a - b) / 3)
+
+
 def _fixed(point: NDArray[np.float64]) -> tuple[int, int]:
     """Pixels to OpenCV's fixed-point coordinates."""
     x, y = np.round(point * 2**_SHIFT).astype(int)
     return int(x), int(y)
+
+
+def _resized(image: Image, cell_wh: tuple[int, int]) -> Image:
+    """As large as fits into a cell, aspect kept."""
+    scale = min((cell_wh[0] - 2) / image.shape[1], (cell_wh[1] - 2) / image.shape[0])
+    size = max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale))
+    # Area averaging shrinks without aliasing; it does not enlarge.
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def _put(cell: Image, image: Image) -> tuple[int, int]:
+    """Into the middle of a cell that is at least as large, in place; returns the corner's x and y."""
+    (height, width), (h, w) = cell.shape[:2], image.shape[:2]
+    y, x = (height - h) // 2, (width - w) // 2
+    cell[y : y + h, x : x + w] = image
+    return x, y
 
 
 def _captioned(image: Image, text: str) -> Image:

@@ -1,12 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from vitpose.data.augmentation import NO_AUGMENTATION, AugmentationConfig
-from vitpose.data.loading import EpochSampler, PoseBatch, image_loader, pose_loader
+from vitpose.data.loading import PoseBatch, image_loader, pose_loader
 from vitpose.data.pixels import to_model_input
+from vitpose.data.sampling import EpochSampler
 from vitpose.data.shards import CropShards, write_shards
 from vitpose.geometry import warp_image, warp_points
+from vitpose.heatmap import encode
 from vitpose.skeletons import COCO_17, LSP_14
 
 CROP_WH = (48, 64)
@@ -24,14 +28,12 @@ def pose(crops, **change):
 
 
 def as_bytes(batch: PoseBatch) -> list[bytes]:
-    """One string a sample."""
-    return [
-        b"".join(
-            field[i].numpy().tobytes()
-            for field in (batch.images, batch.keypoints_heatmap, batch.visibility, batch.dataset_index)
-        )
-        for i in range(len(batch.images))
-    ]
+    """One string a sample, its targets included."""
+    targets = encode(batch.keypoints_heatmap, batch.visibility, (CROP_WH[0] // 4, CROP_WH[1] // 4))
+    fields = (
+        batch.images, batch.keypoints_heatmap, batch.visibility, batch.dataset_index, *targets
+    )  # fmt: skip
+    return [b"".join(field[i].numpy().tobytes() for field in fields) for i in range(len(batch.images))]
 
 
 def epochs(loader, count=2):
@@ -60,21 +62,59 @@ def test_an_epoch_shows_each_sample_at_most_once_and_the_next_in_another_order()
     orders = []
     for sampler.epoch in range(3):
         batches = list(sampler)
-        assert {epoch for batch in batches for epoch, _ in batch} == {sampler.epoch}
-        orders.append([index for batch in batches for _, index in batch])
+        assert {entry.epoch for batch in batches for entry in batch} == {sampler.epoch}
+        orders.append([entry.sample for batch in batches for entry in batch])
         assert len(set(orders[-1])) == 24
     assert orders[0] != orders[1] != orders[2]
     assert len(set(orders[0]) | set(orders[1]) | set(orders[2])) == 26
 
 
-def test_workers_do_not_change_a_byte(crops):
-    assert epochs(pose(crops, workers=0)) == epochs(pose(crops, workers=2))
+@pytest.fixture
+def two_sets(make_people, tmp_path):
+    """21 people of one data set, 5 of another."""
+    rows = [
+        dataclasses.replace(row, dataset="small" if i < 5 else "large")
+        for i, row in enumerate(make_people(13).rows)
+    ]
+    write_shards(rows, tmp_path / "out", crop_wh=CROP_WH, rows_per_shard=10)
+    return CropShards(tmp_path / "out")
 
 
-def test_ranks_share_the_samples_of_one(crops):
-    one = epochs(pose(crops, batch_size=4))
-    parts = [epochs(pose(crops, batch_size=2, rank=rank, world_size=2)) for rank in (0, 1)]
-    assert [first + second for first, second in zip(*parts, strict=True)] == one
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("weights", [None, {"large": 1, "small": 1}])
+def test_neither_workers_nor_ranks_change_a_byte(two_sets, weights):
+    """Pictures, keypoints and targets of every global batch, over two epochs."""
+    one = epochs(pose(two_sets, dataset_weights=weights))
+    assert len(one) == 12 and all(len(batch) == 4 for batch in one)
+    for workers in (0, 2, 4) if weights is None else (2,):
+        options = {"workers": workers, "dataset_weights": weights}
+        assert epochs(pose(two_sets, **options)) == one
+        parts = [
+            epochs(pose(two_sets, batch_size=2, rank=rank, world_size=2, **options)) for rank in (0, 1)
+        ]
+        assert [first + second for first, second in zip(*parts, strict=True)] == one
+
+
+def test_a_batch_carries_the_data_set_of_each_sample(two_sets):
+    sampler = EpochSampler(3, len(two_sets), batch_size=4)
+    assert two_sets.datasets == ("large", "small") and two_sets.dataset_index.sum() == 5
+    for entries, batch in zip(sampler, pose(two_sets), strict=True):
+        expected = [two_sets[entry.sample].dataset_index for entry in entries]
+        assert batch.dataset_index.tolist() == expected
+
+
+def test_weights_set_the_share_of_a_data_set_and_repeats_look_different(two_sets):
+    loader = pose(two_sets, batch_size=2, dataset_weights={"large": 1, "small": 1})
+    batches = list(loader)
+    assert int(sum(batch.dataset_index.sum() for batch in batches)) == 13
+    samples = [sample for batch in batches for sample in as_bytes(batch)]
+    assert len(set(samples)) == len(samples) == 26
+    only = image_loader(
+        two_sets, crop_wh=CROP_WH, batch_size=2, seed=3, workers=0,
+        dataset_weights={"large": 0, "small": 1},
+    )  # fmt: skip
+    views = [view.numpy().tobytes() for batch in only for view in batch]
+    assert len(set(views)) == len(views) == 26
 
 
 def test_seed_and_epoch_change_the_samples(crops):
@@ -89,8 +129,8 @@ def test_seed_and_epoch_change_the_samples(crops):
 def test_numbers_are_the_plain_crop_without_augmentation(crops):
     sampler = EpochSampler(3, len(crops), batch_size=4)
     batch = next(iter(pose(crops, config=NO_AUGMENTATION)))
-    for i, (_, index) in enumerate(next(iter(sampler))):
-        crop = crops[index]
+    for i, entry in enumerate(next(iter(sampler))):
+        crop = crops[entry.sample]
         x, y, w, h = crop.bbox_xywh / np.tile(crop.scale_xy, 2)  # source pixels, but for the offset
         offset = 0.5 / np.array(crop.scale_xy) - 0.5
         width = max(w, h * 0.75) * 1.25
@@ -134,5 +174,7 @@ def test_wrong_arguments_are_refused(crops):
         pose(crops, crop_wh=(50, 64))
     with pytest.raises(ValueError, match="seed is -1"):
         pose(crops, seed=-1)
+    with pytest.raises(ValueError, match="dataset_weights names other, the data sets are drawn"):
+        pose(crops, dataset_weights={"other": 1})
     with pytest.raises(ValueError, match="skeleton 'lsp' has 14"):
         pose_loader(crops, LSP_14, AugmentationConfig(), crop_wh=CROP_WH, batch_size=4, seed=0, workers=0)

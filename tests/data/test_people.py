@@ -22,7 +22,8 @@ from vitpose.data.people_camera import look_at
 from vitpose.data.people_figure import material
 from vitpose.data.people_visibility import OWN_PARTS
 from vitpose.data.people_wardrobe import sample_figure
-from vitpose.skeletons import COCO_17, skeleton_from_coco_category
+from vitpose.skeleton_files import skeleton_from_coco_category
+from vitpose.skeletons import COCO_17
 
 CONFIG = PeopleConfig()
 COUNT = 80

@@ -36,6 +36,13 @@ def test_content_decides_the_format_and_colours_are_rgb(extension):
     assert image[20, 10, 0] > 240 and image[20, 10, 1:].max() < 15 and image[20, 50].max() < 15
 
 
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+def test_pixels_are_those_of_opencv_with_the_channels_exchanged(extension, textured):
+    data = encoded(extension, textured((131, 97), 4))
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(decode_rgb(data), expected)
+
+
 def test_jpeg_encoding_keeps_rgb():
     np.testing.assert_allclose(decode_rgb(encode_jpeg(RED, 100))[:, ::59], RED[:, ::59], atol=3)
 

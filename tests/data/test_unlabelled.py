@@ -2,7 +2,7 @@ import numpy as np
 
 from vitpose.data.cutting import plan_cut
 from vitpose.data.shards import StoredCrop
-from vitpose.data.unlabelled import random_resized_view
+from vitpose.data.unlabelled import random_image_part, random_resized_view
 
 CROP_WH = (48, 64)
 IMAGE_WH = (400, 400)
@@ -56,3 +56,31 @@ def test_same_generator_state_gives_the_same_view():
     crop, _ = ramp_crop(np.array([150.0, 120, 60, 120]))
     one, two = (random_resized_view(crop, CROP_WH, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
+
+
+def test_parts_of_whole_images_are_random_resized_crops_of_all_of_it():
+    x, y = np.meshgrid(np.arange(160.0), np.arange(120.0))
+    picture = np.stack([x + 20, y + 20, x * 0 + 255], axis=-1).astype(np.uint8)
+    whole = StoredCrop(
+        image=picture,
+        keypoints=np.zeros((1, 2)),
+        visibility=np.zeros(1, np.uint8),
+        bbox_xywh=np.array([50.0, 50, 10, 10]),  # without a part in it
+    )
+    sides, flips = [], 0
+    for seed in range(800):
+        view = random_image_part(whole, CROP_WH, np.random.default_rng(seed)).astype(float)
+        assert view.shape == (64, 48, 3) and view[..., 2].min() == 255  # nothing black
+        left, right = (view[:, i, 0].mean() - 20 for i in (0, -1))
+        top, bottom = (view[i, :, 1].mean() - 20 for i in (0, -1))
+        flips += left > right
+        left, right = sorted((left, right))
+        sides.append((left, right, top, bottom))
+    left, right, top, bottom = np.array(sides).T
+    assert left.min() < 2 and right.max() > 157 and top.min() < 2 and bottom.max() > 117
+    areas = (right - left) * (bottom - top) / (159 * 119)
+    aspects = (right - left) / (bottom - top) / 0.75
+    assert abs(flips / 800 - 0.5) < 0.06
+    assert 0.18 < areas.min() < 0.22 and 0.65 < areas.max() < 0.77  # 119 x 119: no wider part fits
+    assert 0.72 < aspects.min() < 0.8 and 1.27 < aspects.max() < 1.36
+    assert ((left + right) / 2).std() > 20 and abs((left + right).mean() / 2 - 79.5) < 4

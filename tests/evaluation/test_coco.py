@@ -183,6 +183,36 @@ def test_process_results_refuses(change: dict, fault: str, evaluator: KeypointEv
         evaluator.process_results([{"image_id": 1, "score": 1.0}])
 
 
+def test_results_may_say_whose_box_it_was(evaluator: KeypointEvaluator) -> None:
+    person = evaluator.truth.persons[2]
+    points = np.column_stack([person.keypoints_image + [500, 0], np.ones(17)])
+    row = {"image_id": 2, "keypoints": points.ravel().tolist(), "score": 1.0}
+    for wrong in (11, 99):
+        with pytest.raises(ValueError, match=f"result 0 names annotation {wrong}, which is not one of"):
+            evaluator.process_results([{**row, "annotation_id": wrong}])
+    evaluator.process_results([{**row, "annotation_id": 22}])
+    pairs = evaluator.result_pairs()
+    assert pairs.annotation_ids == [22]
+    assert pairs.keypoints_image - pairs.truth_image == pytest.approx(np.full((1, 17, 2), [500, 0]))
+    assert evaluator.evaluate(only=[22])["AP50"] == 0 == evaluator.evaluate(only=[21])["AP50"]
+    with pytest.raises(ValueError, match="annotation 22 has a result before it"):
+        evaluator.process_results([{**row, "annotation_id": 22}])
+    evaluator.process_results([row])
+    with pytest.raises(ValueError, match="result 0 names no annotation"):
+        evaluator.result_pairs()
+
+
+def test_the_last_predictions_count_too(evaluator: KeypointEvaluator) -> None:
+    shown(evaluator, {11: 0})
+    few = evaluator.evaluate()["AR"]
+    shown(evaluator, {21: 0})
+    assert evaluator.evaluate()["AR"] == pytest.approx(2 * few)
+    assert len(evaluator.detections()) == 2
+    row = {"image_id": 2, "keypoints": [0.0] * 51, "score": 1.0}
+    evaluator.process_results([row])
+    assert len(evaluator.detections()) == len(evaluator.results()) == 3
+
+
 def test_nothing_to_evaluate_is_refused(evaluator: KeypointEvaluator) -> None:
     with pytest.raises(ValueError, match="no predictions to evaluate"):
         evaluator.evaluate()

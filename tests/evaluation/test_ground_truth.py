@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitpose.evaluation.ground_truth import read_ground_truth
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons import COCO_17, CROWDPOSE_14
 
 Write = Callable[..., Path]
 
@@ -82,3 +82,40 @@ def test_what_is_no_annotation_file_is_refused(raw: dict[str, Any], write: Write
         read_ground_truth(write({**raw, "annotations": []}))
     with pytest.raises(ValueError, match="0 categories"):
         read_ground_truth(write({**raw, "categories": [{"id": 1, "name": "car"}]}))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "fault"),
+    [
+        ("images", None, "lists of objects"),
+        ("annotations", {"1": {}}, "lists of objects"),
+        ("annotations", [[]], "lists of objects"),
+        ("images", [{"file_name": "1.jpg"}], "entry 0 of 'images': no 'id'"),
+        ("images", [{"id": 1, "crowdIndex": "high"}], "entry 0 of 'images'"),
+        (
+            "images",
+            [{"id": 1, "crowdIndex": float("nan")}],
+            "'crowdIndex' has a value that is not finite",
+        ),
+        ("categories", [{"keypoints": ["nose"]}], "has no 'id'"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused(
+    part: str, value: Any, fault: str, raw: dict[str, Any], write: Write
+) -> None:
+    with pytest.raises(ValueError, match=fault):
+        read_ground_truth(write({**raw, part: value}))
+
+
+def test_head_boxes_are_kept(raw: dict[str, Any], write: Write) -> None:
+    raw["annotations"][0]["head_bbox_xyxy"] = [1, 2, 30, 40]
+    persons = read_ground_truth(write(raw)).persons
+    assert persons[0].head_bbox_xyxy.tolist() == [1, 2, 30, 40] and persons[1].head_bbox_xyxy is None
+    raw["annotations"][0]["head_bbox_xyxy"] = [1, 2, 30]
+    with pytest.raises(ValueError, match="annotation 11: 'head_bbox_xyxy' must be 4 numbers"):
+        read_ground_truth(write(raw))
+
+
+def test_limbs_of_another_skeleton_are_not_taken(shared_data: Path) -> None:
+    truth = read_ground_truth(shared_data / "eval/example_crowdpose_val.json", area_of_bbox=0.53)
+    assert truth.skeleton is CROWDPOSE_14

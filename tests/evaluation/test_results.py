@@ -1,15 +1,18 @@
 """Result files: written whole, read with a clear refusal."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vitpose.evaluation import results
 from vitpose.evaluation.results import (
     PersonPrediction,
     coco_results,
     read_coco_results,
+    stream_coco_results,
     write_coco_results,
 )
 from vitpose.skeletons import COCO_17
@@ -53,3 +56,46 @@ def test_what_is_no_result_file_is_refused(tmp_path: Path, write: Callable[..., 
     (tmp_path / "cut.json").write_text('[{"image_id": 1,')
     with pytest.raises(ValueError, match="not valid JSON"):
         read_coco_results(tmp_path / "cut.json")
+
+
+def test_a_file_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"image_id": n, "keypoints": [n / 7, 1e-9, -3] * n, "name": 'a "]}, [{' + "\u00e4" * n}
+        for n in range(40)
+    ]
+    path = tmp_path / "results.json"
+    for indent, spaces in ((None, ""), (1, " \n\t\r\n")):
+        path.write_text(spaces + json.dumps(rows, indent=indent) + spaces, encoding="utf-8")
+        for piece in (4096, 9000, 1 << 23):
+            monkeypatch.setattr(results, "_PIECE", piece)
+            assert list(stream_coco_results(path)) == rows
+    monkeypatch.setattr(results, "_PIECE", 4096)
+    first = next(stream_coco_results(path))  # the rest of the file is not read
+    assert first == rows[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"a": 1}',
+        '[{"a": 1},]',
+        '[{"a": 1} {"a": 2}]',
+        '[{"a": 1}] x',
+        '[{"a": 1}][]',
+        '[,{"a": 1}]',
+        "[nul]",
+    ],
+)
+def test_a_broken_file_is_not_read_to_its_break(text: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text(text)
+    with pytest.raises(ValueError, match=r"broken.json is not valid JSON after \d results"):
+        read_coco_results(tmp_path / "broken.json")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "image.json").write_bytes(b"[\xff\xd8\xff")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        read_coco_results(tmp_path / "image.json")
+    (tmp_path / "empty.json").write_bytes(b"")
+    with pytest.raises(ValueError, match="json list"):
+        read_coco_results(tmp_path / "empty.json")

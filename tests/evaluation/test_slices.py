@@ -26,6 +26,7 @@ def test_every_person_is_in_one_group_of_each_kind(evaluator: KeypointEvaluator)
     assert members(evaluator.truth) == {
         "one_person": [11, 31],  # a crowd region is no person
         "two_people": [21, 22],
+        "apart": [11, 21, 22, 31],
         "small_box": [21],
         "large_box": [11, 22, 31],
         "all_visible": [11, 31],
@@ -45,4 +46,16 @@ def test_an_error_shows_in_its_own_groups_only(evaluator: KeypointEvaluator) -> 
     figures = ap_by_slice(evaluator)
     assert figures.keys() == members(evaluator.truth).keys()
     wrong = {name for name, ap in figures.items() if ap < 0.999}
-    assert wrong == {"two_people", "large_box", "most_occluded", "whole"}
+    assert wrong == {"two_people", "apart", "large_box", "most_occluded", "whole"}
+
+
+def test_people_whose_boxes_share_a_tenth_overlap(
+    raw: dict[str, Any], write: Callable[..., Path]
+) -> None:
+    annotations = raw["annotations"]
+    annotations[2]["bbox"] = [60, 20, 60, 200]  # 10 of 110 columns with [10, 20, 60, 200]: IoU 0.09
+    assert "overlapped" not in members(KeypointEvaluator(write(raw), COCO_17).truth)
+    annotations[2]["bbox"] = [55, 20, 60, 200]  # 15 of 105
+    annotations[4] |= {"bbox": [120, 20, 60, 200]}  # a crowd region where 31 stands
+    groups = members(KeypointEvaluator(write(raw), COCO_17).truth)
+    assert (groups["overlapped"], groups["apart"]) == ([21, 22], [11, 31])

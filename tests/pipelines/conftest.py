@@ -74,6 +74,19 @@ def three(mlflow_home: Path, model_folder: Callable[[int], Path]) -> Path:
     return mlflow_home
 
 
+def prepare_people(folder: Path, count: int, image_wh: tuple[int, int]) -> Path:
+    """folder/prepared for 64 x 48 crops: drawn people, trained on and held out too; from folder/raw."""
+    from pipelines.prepare import PrepareConfig, Source, prepare
+    from vitpose.data.people import PeopleConfig, write_people_dataset
+
+    write_people_dataset(folder / "raw", count=count, seed=0, config=PeopleConfig(image_wh=image_wh))
+    annotations, images = str(folder / "raw" / "annotations.json"), str(folder / "raw" / "images")
+    train, val = (Source(name=name, annotations=annotations, images=images) for name in ("train", "val"))
+    config = PrepareConfig(train=(train,), val=val, leak_check=False)
+    prepare(config, (64, 48), out=folder / "prepared")
+    return folder / "prepared"
+
+
 def tiny_dataset(folder: Path) -> Path:
     """A prepared folder, digest data-2: two images of noise with a person each, nothing to train on."""
     generator = np.random.default_rng(0)

@@ -100,7 +100,11 @@ def test_crowdpose_by_its_own_rules(place: Path, shared_data: Path) -> None:
         ["model", "--data", "prepared", "--images", "prepared/images"],
         ["model", "--data", "prepared", "--metric", "pckh"],
         ["model", "--data", "prepared", "--metric", "pck", "--bootstrap", "10"],
-        ["--results", "results.json", "--data", "prepared", "--metric", "pck"],
+        ["model", "--data", "prepared", "--metric", "pck", "--detections", "results.json"],
+        ["model", "--data", "prepared", "--metric", "coco", "--alpha", "0.1"],
+        ["model", "--data", "prepared", "--metric", "pck", "--alpha", "0"],
+        ["model", "--data", "prepared", "--metric", "wholebody", "--bootstrap", "10"],
+        ["model", "--data", "prepared", "--metric", "epe", "--against", "model"],
         ["--results", "results.json", "--data", "prepared", "--detections", "results.json"],
     ],
 )

@@ -16,10 +16,10 @@ from pycocotools.cocoeval import COCOeval
 from pipelines import evaluate as stage
 from pipelines import pose_training, scoring
 from pipelines.evaluate import EvaluateConfig, evaluate
+from pipelines.gallery import gallery
 from pipelines.pose_training import Recipe
-from pipelines.prepare import PrepareConfig, Source, prepare
+from tests.pipelines.conftest import prepare_people
 from vitpose.data.augmentation import NO_AUGMENTATION
-from vitpose.data.people import PeopleConfig, write_people_dataset
 from vitpose.data.pixels import read_rgb
 from vitpose.data.prepared import load_prepared
 from vitpose.geometry import clip_bbox
@@ -34,11 +34,7 @@ from vitpose.training.optim import build_optimizer
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """prepared/ with 8 pictures that are held out and trained on, and model/ that knows them by heart."""
     folder = tmp_path_factory.mktemp("evaluate")
-    write_people_dataset(folder / "raw", count=8, seed=0, config=PeopleConfig(image_wh=(160, 120)))
-    annotations, images = str(folder / "raw" / "annotations.json"), str(folder / "raw" / "images")
-    train = Source(name="train", annotations=annotations, images=images)
-    val = Source(name="val", annotations=annotations, images=images)
-    prepare(PrepareConfig(train=(train,), val=val), (64, 48), out=folder / "prepared")
+    prepare_people(folder, 8, (160, 120))
     recipe = Recipe(
         epochs=120, batch_size=14, lr=2e-3, warmup_steps=5, schedule="cosine", sigma=1.0,
         layer_decay=1.0, augmentation=replace(NO_AUGMENTATION, flip_probability=0.5),
@@ -117,7 +113,12 @@ def test_the_result_says_what_was_measured_on_what(place: Path, figures: dict[st
 def test_measuring_again_gives_the_same(place: Path, figures: dict[str, Any]) -> None:
     again = evaluate(place / "model", EvaluateConfig(), data=place / "prepared", plots=place / "again")
     assert {**again, "images_per_second": 0} == {**figures, "images_per_second": 0}
-    for name in ("joints.json", "gallery.jpg"):
+    written = sorted(path.name for path in (place / "plots").iterdir())
+    assert written == [
+        "calibration_keypoints.json", "calibration_people.json", "errors.json", "gallery.jpg",
+        "joints.json", "precision_recall.json", "worst.jpg",
+    ]  # fmt: skip
+    for name in written:
         assert (place / "again" / name).read_bytes() == (place / "plots" / name).read_bytes()
 
 
@@ -127,6 +128,22 @@ def test_the_plots_can_be_looked_at(place: Path, figures: dict[str, Any]) -> Non
     sheet = cv2.imread(str(place / "plots" / "gallery.jpg"))
     assert sheet.shape[1] >= 3 * 480 and sheet.shape[0] >= 180 * -(-min(24, figures["instances"]) // 3)
     assert sheet.std() > 20  # pictures, and not one colour
+
+
+def test_the_analysis_is_of_the_same_predictions(place: Path, figures: dict[str, Any]) -> None:
+    interval, kinds = figures["AP_interval"], figures["error_kinds"]
+    assert interval["value"] == pytest.approx(figures["AP"], abs=1e-12) and interval["samples"] == 1000
+    assert interval["low"] < figures["AP"] < interval["high"]
+    truth = json.loads((place / "prepared" / "val.json").read_text())["annotations"]
+    labelled = sum(v > 0 for a in truth if a["num_keypoints"] for v in a["keypoints"][2::3])
+    assert sum(kinds.values()) == labelled and kinds["good"] > 0
+    rows = {path.stem: json.loads(path.read_text()) for path in (place / "plots").glob("*.json")}
+    assert {k: sum(row[k] for row in rows["errors"]) for k in kinds} == kinds
+    precision = [row["precision"] for row in rows["precision_recall"]]
+    assert np.mean(precision) == pytest.approx(figures["AP"], abs=1e-12)
+    assert sum(row["count"] for row in rows["calibration_people"]) == figures["instances"]
+    assert sum(row["count"] for row in rows["calibration_keypoints"]) == labelled
+    assert all(-1 <= value <= 1 for value in figures["calibration"].values())
 
 
 def test_the_gallery_begins_with_the_worst(place: Path) -> None:
@@ -140,7 +157,7 @@ def test_the_gallery_begins_with_the_worst(place: Path) -> None:
         for one in predictions:
             keypoints = one.keypoints_image + (1000 if one is worst else 0)
             evaluator.process_predictions([replace(one, keypoints_image=keypoints)])
-        sheet = stage.gallery(evaluator, images, 2)
+        sheet = gallery(evaluator, images, 2)
         assert not np.array_equal(sheet[:180, :480], sheet[:180, 480:960])
         first_cells.add(sheet[:180, :480].tobytes())
     assert len(first_cells) == 3

@@ -27,6 +27,7 @@ class Sample:
     decay: float | None = None
     image_hw: tuple[int, int] = (64, 48)
     names: tuple[str, ...] = ()
+    weights: dict[str, float] | None = None
     verbose: bool = False
     inner: Inner = field(default_factory=Inner)
 
@@ -47,13 +48,14 @@ def test_every_annotated_type_is_built() -> None:
         "decay": None,
         "image_hw": [128, 96],
         "names": ["a", "b"],
+        "weights": {"a": 1, "b": 0.5},
         "verbose": True,
         "inner": {"share": 1},
     }
     made = params.from_mapping(Sample, raw, "x")
     assert made == Sample(
         epochs=3, lr=0.1, kind="cosine", image_hw=(128, 96), names=("a", "b"), verbose=True,
-        inner=Inner(share=1.0),
+        weights={"a": 1.0, "b": 0.5}, inner=Inner(share=1.0),
     )  # fmt: skip
     assert isinstance(made.inner.share, float)  # a whole number is a float where one is wanted
 
@@ -84,6 +86,9 @@ def test_a_number_in_any_notation_is_a_float(tmp_path: Path, text: str) -> None:
         ({"image_hw": [128]}, r"^a\.b\.image_hw: got \[128\], expected 2 values"),
         ({"image_hw": [128, "96"]}, r"^a\.b\.image_hw\[1\]: got '96', expected int"),
         ({"names": "a"}, r"^a\.b\.names: got 'a', expected a list"),
+        ({"weights": ["a"]}, r"^a\.b\.weights: got \['a'\], expected a mapping of names"),
+        ({"weights": {1: 1}}, r"^a\.b\.weights: got \{1: 1\}, expected a mapping of names"),
+        ({"weights": {"a": "b"}}, r"^a\.b\.weights\.a: got 'b', expected float"),
         ({"inner": 0.5}, r"^a\.b\.inner: expected a mapping of keys, got 0\.5"),
         ({"inner": None}, r"^a\.b\.inner: expected a mapping of keys, got None"),
         ({"inner": {"share": 2.0}}, r"^a\.b\.inner: share must be in 0\.\.1, got 2\.0"),

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import pose_training
+from pipelines import finetune, pose_training
 from pipelines.pose_training import ModelConfig, Recipe
-from pipelines.prepare import PrepareConfig, Source, prepare
+from tests.pipelines.conftest import prepare_people
 from vitpose.data.loading import PoseBatch
-from vitpose.data.people import PeopleConfig, write_people_dataset
 from vitpose.data.prepared import load_prepared
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.sizes import SIZES
@@ -23,13 +22,7 @@ SMALL = PoseConfig(size="nano", image_hw=(64, 48), head_channels=8)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("people")
-    write_people_dataset(folder / "raw", count=6, seed=0, config=PeopleConfig(image_wh=(96, 64)))
-    annotations, images = str(folder / "raw" / "annotations.json"), str(folder / "raw" / "images")
-    train = Source(name="train", annotations=annotations, images=images)
-    val = Source(name="val", annotations=annotations, images=images)
-    prepare(PrepareConfig(train=(train,), val=val), (64, 48), out=folder / "out")
-    return folder / "out"
+    return prepare_people(tmp_path_factory.mktemp("people"), 6, (96, 64))
 
 
 def batch_of(images: torch.Tensor, seed: int = 0) -> PoseBatch:
@@ -123,6 +116,20 @@ def test_batches_are_the_workers_share(prepared: Path, monkeypatch: pytest.Monke
     loader = pose_training.crop_loader(prepared, RECIPE, (64, 48), 1, 2)
     for batch in loader:
         assert batch.images.shape == (2, 3, 64, 48)
+
+
+def test_data_sets_are_weighed_by_name(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITPOSE_LOADER_WORKERS", "0")
+    monkeypatch.setenv("VITPOSE_WORKERS", "1")
+    weighed = dataclasses.replace(RECIPE, dataset_weights={"train": 2.0})
+    assert len(pose_training.crop_loader(prepared, weighed, (64, 48), 0, 1)) > 0
+    misspelt = dataclasses.replace(RECIPE, dataset_weights={"trian": 1.0})
+    message = "dataset_weights names trian, the data sets are train; name each of them once"
+    with pytest.raises(ValueError, match=message):
+        pose_training.crop_loader(prepared, misspelt, (64, 48), 0, 1)
+    with pytest.raises(ValueError, match=message):  # in the driver, before Ray starts
+        model = ModelConfig(image_hw=(64, 48))
+        finetune.finetune("nano", model, misspelt, data=prepared, init=None, out=prepared / "no")
 
 
 @pytest.mark.parametrize("what", ["attention", "ffn", "none"])

@@ -12,12 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import numpy as np
 import pytest
 
 from pipelines.prepare import People, PrepareConfig, Source, prepare
 from vitpose.data.people import PeopleConfig, write_people_dataset
+from vitpose.data.pixels import encode_jpeg, read_rgb
 from vitpose.data.prepared import load_prepared, load_rejected
 from vitpose.data.shards import CropShards
+from vitpose.skeletons import CROWDPOSE_14
 
 HW = (64, 48)
 SMALL = PeopleConfig(image_wh=(96, 64))
@@ -213,6 +217,89 @@ def test_train_and_val_of_different_skeletons_are_refused(raw: Path, tmp_path: P
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
+def other_joints(content: dict[str, Any]) -> None:
+    """COCO's people as CrowdPose's: without a face, with a head and a neck that nobody labelled."""
+    names = content["categories"][0]["keypoints"]
+    content["categories"][0]["keypoints"] = list(CROWDPOSE_14.keypoints)
+    for annotation in content["annotations"]:
+        flat = annotation["keypoints"]
+        joints = {name: flat[3 * i : 3 * i + 3] for i, name in enumerate(names)}
+        annotation["keypoints"] = [
+            value for name in CROWDPOSE_14.keypoints for value in joints.get(name, [0, 0, 0])
+        ]
+        annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
+
+
+def test_sources_of_other_skeletons_are_mapped_where_that_is_asked_for(raw: Path, tmp_path: Path) -> None:
+    edit(raw / "train", other_joints)
+    with pytest.raises(ValueError, match="one pipeline trains one skeleton.*prepare.map_keypoints"):
+        prepare(sources(raw), HW, out=tmp_path / "out")
+    prepare(sources(raw, map_keypoints=True), HW, out=tmp_path / "out")
+    crops = CropShards(tmp_path / "out")
+    assert crops.num_keypoints == 17 and load_prepared(tmp_path / "out").skeleton.name == "coco"
+    face = slice(0, 5)
+    assert not crops.visibility[:, face].any() and crops.visibility[:, 5:].any(axis=0).all()
+    annotations = json.loads((raw / "train/annotations.json").read_text())["annotations"]
+    left_wrist = {a["id"]: a["keypoints"][3 * 4 : 3 * 4 + 2] for a in annotations}  # CrowdPose's fifth
+    for index in np.flatnonzero(crops.visibility[:, 9]):
+        found = crops.points_to_image(index, crops.keypoints[index, 9])
+        np.testing.assert_allclose(found, left_wrist[int(crops.annotation_id[index])], atol=1e-9)
+
+
+def test_held_out_images_are_taken_out_of_the_training_data(raw: Path, tmp_path: Path) -> None:
+    before = prepare(sources(raw), HW, out=tmp_path / "before")
+    name, ids = first_image(raw / "train")
+    other, other_ids = next(
+        (image["file_name"], {a["id"] for a in usable(content) if a["image_id"] == image["id"]})
+        for content in [json.loads((raw / "train/annotations.json").read_text())]
+        for image in content["images"]
+        if image["file_name"] != name
+        and any(a["image_id"] == image["id"] for a in usable(content))
+    )  # fmt: skip
+    held_out = first_image(raw / "val")[0]
+    pixels = read_rgb(raw / "val/images" / held_out)
+    shutil.copy(raw / "val/images" / held_out, raw / "train/images" / name)
+    (raw / "train/images" / other).write_bytes(encode_jpeg(pixels, 60))
+    counts = prepare(sources(raw), HW, out=tmp_path / "out")
+    assert counts["leaked_images"] == 2 and before["leaked_images"] == 0
+    assert counts["train_people"] == before["train_people"] - len(ids | other_ids)
+    assert counts["train_images"] == before["train_images"] - 2
+    assert counts["val_people"] == before["val_people"]
+    assert not (ids | other_ids) & set(CropShards(tmp_path / "out").annotation_id.tolist())
+    found = load_rejected(tmp_path / "out" / "rejected.parquet")
+    reasons = {r.annotation_id: r.reason for r in found if r.dataset == "train"}
+    assert all(reasons[i] == f"leak: same bytes as held-out {held_out}" for i in ids)
+    assert all(reasons[i] == f"leak: near-identical to held-out {held_out}" for i in other_ids)
+    assert counts["reasons"]["leak: same bytes as held-out"] == len(ids)
+    kept = prepare(sources(raw, leak_check=False), HW, out=tmp_path / "kept")
+    assert kept["train_people"] == before["train_people"] and kept["leaked_images"] == 0
+
+
+def test_sources_may_be_uris(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITPOSE_STORAGE", str(tmp_path / "storage"))
+    here = prepare(sources(raw), HW, out=tmp_path / "here")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(raw), "/drawn", recursive=True)
+    config = PrepareConfig(
+        train=(
+            Source(
+                name="train",
+                annotations=(raw / "train/annotations.json").as_uri(),
+                images=(raw / "train/images").as_uri(),
+            ),
+        ),
+        val=Source(
+            name="val",
+            annotations="fsspec+memory://drawn/val/annotations.json",
+            images="fsspec+memory://drawn/val/images",
+        ),
+    )
+    assert prepare(config, HW, out=tmp_path / "there") == here
+    val_images = tmp_path / "there" / load_prepared(tmp_path / "there").val_images
+    assert len(list(val_images.iterdir())) == 8
+    memory.rm("/drawn", recursive=True)
+
+
 def test_either_people_or_data_sets(raw: Path) -> None:
     both = sources(raw)
     with pytest.raises(ValueError, match="either people, or both train and val"):
@@ -222,9 +309,9 @@ def test_either_people_or_data_sets(raw: Path) -> None:
             replace(both, **lacking)
 
 
-def stage(place: Path, root: Path, out: str = "prepared") -> "subprocess.Popen[str]":
+def stage(place: Path, root: Path, out: str = "prepared", **more: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "pipelines.prepare", "--out", out, "--metrics", f"{out}.json"]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": str(root), **more}
     return subprocess.Popen(
         command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -283,3 +370,36 @@ def test_a_run_killed_half_way_and_run_again_ends_as_an_undisturbed_one(
         assert again.returncode == 0, errors
     assert load_prepared(out).digest == load_prepared(tmp_path / "undisturbed").digest
     assert tree(out) == tree(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_on_a_ray_cluster_the_folder_is_the_same_byte_for_byte(tmp_path: Path, root: Path) -> None:
+    """80 images are three tasks; one image does not decode and comes back as rejected."""
+    import ray
+
+    from pipelines.ray_cluster import OBJECT_STORE_BYTES
+
+    write_people_dataset(tmp_path / "raw/train", count=80, seed=0, config=SMALL)
+    write_people_dataset(tmp_path / "raw/val", count=8, seed=1, config=SMALL)
+    (tmp_path / "raw/train/images" / first_image(tmp_path / "raw/train")[0]).write_bytes(b"broken")
+    held_out, _ = first_image(tmp_path / "raw/val")
+    last = sorted((tmp_path / "raw/train/images").iterdir())[-1]
+    shutil.copy(tmp_path / "raw/val/images" / held_out, last)
+    names = [
+        f"name: {name}, annotations: raw/{name}/annotations.json, images: raw/{name}/images"
+        for name in ("train", "val")
+    ]
+    (tmp_path / "params.yaml").write_text(
+        f"{IN_YAML}  train: [{{{names[0]}}}]\n  val: {{{names[1]}}}\n  rejected_limit: 0.5\n"
+    )
+    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+    try:
+        address = ray.get_runtime_context().gcs_address
+        runs = [stage(tmp_path, root, "ray", RAY_ADDRESS=address), stage(tmp_path, root, "threads")]
+        for process in runs:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors
+    finally:
+        ray.shutdown()
+    assert tree(tmp_path / "ray") == tree(tmp_path / "threads")
+    assert json.loads((tmp_path / "ray.json").read_text())["rejected"] > 1

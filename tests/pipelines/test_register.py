@@ -120,6 +120,7 @@ def test_an_old_champion_is_measured_again_on_new_data(evaluated):
     assert "other data" in without["decisions"][0]["reason"]
     data = tiny_dataset(evaluated / "prepared")
     rules = KeypointEvaluator(data / "val.json", COCO_17).protocol
+    rules |= PosePredictor(load_model(evaluated / "models" / "finetune-tiny")).protocol
     for model, digest in (("finetune-tiny", "data-1"), ("distill-nano", "data-2")):
         write_metrics(
             evaluated, model, 0.7, data_digest=digest, protocol={**PROTOCOL, **rules},

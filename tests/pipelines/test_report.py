@@ -49,6 +49,9 @@ def inputs(tmp_path, monkeypatch):
                     "data_digest": "d" * 64, "run_id": f"run{n}",
                     "per_joint": {joint: 0.9 - i / 10 for i, joint in enumerate(joints)},
                     "slices": {"one_person": AP + 0.1, "crowded": AP - 0.1},
+                    "AP_interval": {"value": AP, "low": AP - 0.04, "high": AP + 0.05, "level": 0.95},
+                    "error_kinds": {"good": 700, "jitter": 200, "inversion": 50, "swap": 10, "miss": 40},
+                    "calibration": {"person_error": 0.0321, "keypoint_error": 0.0654},
                     "protocol": {"boxes": "ground truth", "flip_test": True},
                 }
             )
@@ -63,7 +66,17 @@ def inputs(tmp_path, monkeypatch):
         (folder / "history.json").write_text(json.dumps(history))
         provenance = {"teacher": DIGESTS["finetune-tiny"], "distill": {"method": "both"}}
         (folder / "config.json").write_text(json.dumps({"provenance": provenance}))
-        picture(tmp_path / "plots" / name / "gallery.jpg", (1440, 480))
+        for sheet in ("gallery.jpg", "worst.jpg"):
+            picture(tmp_path / "plots" / name / sheet, (1440, 480))
+        plots = {
+            "errors": [{"joint": j, "errors": 0.3, "good": 7, "jitter": 2, "inversion": 0, "swap": 0,
+                        "miss": 1} for j in joints],
+            "precision_recall": [{"recall": r / 50, "precision": max(0, 1 - r / 40)} for r in range(51)],
+            "calibration_people": [{"score": s / 10, "OKS": s / 12, "count": 3} for s in range(1, 10)],
+            "calibration_keypoints": [{"score": s / 10, "near": s / 11, "count": 3} for s in range(10)],
+        }  # fmt: skip
+        for plot, rows in plots.items():
+            (tmp_path / "plots" / name / f"{plot}.json").write_text(json.dumps(rows))
     for size in ("nano", "tiny"):
         picture(tmp_path / "models" / f"mae-{size}" / "reconstructions.jpg", (600, 240))
         (tmp_path / "models" / f"mae-{size}" / "history.json").write_text(
@@ -137,7 +150,8 @@ def test_every_section_has_its_figures(inputs):
     text = report.report(inputs)
     assert headings(text) == [
         "What was run", "Models", "Training", "Distillation",
-        "Where finetune-tiny is strong and weak", "Predictions beside the ground truth",
+        "Where finetune-tiny is strong and weak", "What goes wrong, and what a score is worth",
+        "Predictions beside the ground truth",
         "What pretraining learned", "Rows that were not used",
     ]  # fmt: skip
     for shown in ("0.333", "0.222", "first model: AP 0.333", "AP 0.222 is too low", "4,321", "2.47 M"):
@@ -147,6 +161,28 @@ def test_every_section_has_its_figures(inputs):
     assert "-1.000" not in text, "COCO's mark for nothing to judge is not an AP"
 
 
+def test_the_analysis_is_that_of_the_files(inputs):
+    text = report.report(inputs)
+    assert "0.293–0.383" in text, "the interval stands below the AP"
+    shares = re.findall(r'<i style="[^"]*width: ([\d.]+)%" title="(\w+): (\d+) of ([\d,]+)"', text)
+    assert shares.count(("5.0", "inversion", "50", "1,000")) == 3, "each model has its row"
+    assert shares.count(("70.0", "good", "7", "10")) == 6, "each joint of the champion has its row"
+    for said in (
+        "What a score of finetune-tiny is worth",
+        "people 0.032, keypoints 0.065",
+        "The worst of",
+    ):
+        assert said in text
+    assert text.count('class="guide"') == 1, "the dashed line of a score that is as good as it says"
+
+
+def test_counts_have_no_decimals(inputs):
+    figures = {"mean_oks": 0.5, "identity_switches": 2, "people": 1234}
+    (inputs.metrics / "label.json").write_text(json.dumps({"against_ground_truth": figures}))
+    text = report.report(inputs)
+    assert "<dd>2</dd>" in text and "<dd>1,234</dd>" in text and "<dd>0.500</dd>" in text
+
+
 def test_optional_inputs_leave_their_sections_out(inputs, tmp_path):
     (inputs.metrics / "prepare.json").unlink()
     bare = Inputs(
@@ -154,7 +190,14 @@ def test_optional_inputs_leave_their_sections_out(inputs, tmp_path):
     )
     text = report.report(bare)
     assert Page(text).open == []
-    assert headings(text) == ["What was run", "Models", "Where finetune-tiny is strong and weak"]
+    assert headings(text) == [
+        "What was run", "Models", "Where finetune-tiny is strong and weak",
+        "What goes wrong, and what a score is worth",
+    ]  # fmt: skip
+    path = inputs.metrics / "finetune-tiny.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in raw.items() if k not in ("error_kinds", "AP_interval")}))
+    assert "What goes wrong" not in report.report(bare)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,16 @@ def test_lines_stay_inside_and_higher_is_higher():
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for line in (first, second) for x, y in line)
 
 
+def test_a_score_that_is_what_it_says_lies_on_the_diagonal():
+    exact = Line(name="a", color=0, points=[(0.1, 0.1), (0.5, 0.5), (0.6, 0.6)])
+    svg = line_chart("x", [exact], x_label="score", unit_interval=True, unit_x=True, diagonal=True)
+    guide = re.search(r'class="guide" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', svg)
+    left, bottom, right, top = map(float, guide.groups())
+    for (x, y), (share, _) in zip(coordinates(svg)[0], exact.points, strict=True):
+        assert x == pytest.approx(left + share * (right - left), abs=0.1)
+        assert y == pytest.approx(bottom + share * (top - bottom), abs=0.1)
+
+
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.5), (0.5, 1.0), (0.9, 0.7)])
 def test_names_never_overlap(start, end):
     lines = [

@@ -1,15 +1,17 @@
 """Stored crop to training sample: the published augmentation through one warp.
 
 The steps of ViTPose's recipe (those of SimpleBaseline with the UDP warp): mirror, half body, random
-zoom and rotation, warp. Each step only changes numbers (a box, keypoints, a matrix); the picture is
-resampled once, from the stored crop to the network's crop. Nothing here draws targets.
+zoom and rotation, warp. All but the mirror only change numbers (a box, keypoints, a matrix); the
+picture is resampled once, from the stored crop to the network's crop. With a whole photograph as the
+stored crop the pixels are those of the published code. Nothing here draws targets.
 
 Three frames: the stored crop's pixels, `_source` (pixels of the source image with their origin at the
 stored crop's corner, where the published formulas hold exactly), and `_crop` (the network's input).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -91,11 +93,11 @@ def augment(
             f"the crop has {len(crop.visibility)} keypoints, skeleton {skeleton.name!r} has "
             f"{skeleton.num_keypoints}; train with the skeleton that the data was prepared with"
         )
-    matrix, permutation = random_view(crop, skeleton, config, crop_wh, rng)
+    crop, matrix = random_view(crop, skeleton, config, crop_wh, rng)
     return Sample(
         image=warp_image(crop.image, matrix, crop_wh),
-        keypoints_crop=warp_points(crop.keypoints, matrix)[permutation],
-        visibility=crop.visibility[permutation],
+        keypoints_crop=warp_points(crop.keypoints, matrix),
+        visibility=crop.visibility,
     )
 
 
@@ -105,32 +107,25 @@ def random_view(
     config: AugmentationConfig,
     crop_wh: tuple[int, int],
     rng: np.random.Generator,
-) -> tuple[Array, list[int]]:
-    """The (2, 3) map from stored crop to network crop, and the order of the keypoints under it."""
+) -> tuple[StoredCrop, Array]:
+    """The stored crop, mirrored or as it is, and the (2, 3) map from it to the network's crop."""
+    shift = np.zeros(2)  # in box sizes
+    if rng.random() < config.shift_probability:
+        shift = config.shift_factor * (2 * rng.random(2) - 1)
+    if rng.random() < config.flip_probability:
+        crop, shift = mirrored(crop, skeleton), shift * [-1, 1]
+
     scale = np.array(crop.scale_xy)
-    keypoints_source = (crop.keypoints + 0.5) / scale - 0.5
     box_wh = crop.bbox_xywh[2:] / scale
     bbox_source = np.concatenate([(crop.bbox_xywh[:2] + 0.5) / scale - 0.5, box_wh])
-    visibility = crop.visibility
-
     center, extent = padded_region(bbox_source, crop_wh)
-    if rng.random() < config.shift_probability:
-        center = center + config.shift_factor * (2 * rng.random(2) - 1) * box_wh
+    center = center + shift * box_wh
 
-    flipped = rng.random() < config.flip_probability
-    permutation = skeleton.flip_indices if flipped else list(range(skeleton.num_keypoints))
-    last = crop.image.shape[1] / scale[0] - 1  # x of the stored crop's last pixel of the source
-    if flipped:
-        # About the stored crop's middle where the published code mirrors about the image's: the
-        # center moves along, so the place of the axis makes no difference.
-        keypoints_source = keypoints_source[permutation]
-        keypoints_source[:, 0] = last - keypoints_source[:, 0]
-        center = np.array([last - center[0], center[1]])
-        visibility = visibility[permutation]
-
-    labelled = visibility > 0
-    if labelled.sum() > config.half_body_min_keypoints and rng.random() < config.half_body_probability:
+    labelled = crop.visibility > 0
+    enough = np.count_nonzero(labelled) > config.half_body_min_keypoints
+    if enough and rng.random() < config.half_body_probability:
         prefers_upper = rng.random() < config.half_body_upper_probability
+        keypoints_source = (crop.keypoints + 0.5) / scale - 0.5
         chosen = _half_body(keypoints_source, labelled, skeleton, crop_wh, prefers_upper)
         center, extent = chosen or (center, extent)
 
@@ -140,11 +135,26 @@ def random_view(
     if rng.random() < config.rotation_probability:
         turn = config.rotation_factor_deg
         angle = min(max(turn * rng.standard_normal(), -2 * turn), 2 * turn)
+    return crop, compose(crop_matrix(center, extent, crop_wh, angle), stored_to_source(scale))
 
-    matrix = crop_matrix(center, extent, crop_wh, angle)
-    if flipped:
-        matrix = compose(matrix, np.array([[-1.0, 0.0, last], [0.0, 1.0, 0.0]]))
-    return compose(matrix, stored_to_source(scale)), permutation
+
+def mirrored(crop: StoredCrop, skeleton: Skeleton) -> StoredCrop:
+    """Left and right exchanged: picture, box, and the keypoints with their names.
+
+    About the stored crop's middle where the published code mirrors about the image's: everything moves
+    along, so the place of the axis makes no difference.
+    """
+    last = crop.image.shape[1] - 1
+    keypoints, bbox_xywh = crop.keypoints[skeleton.flip_indices], crop.bbox_xywh.copy()
+    keypoints[:, 0] = last - keypoints[:, 0]
+    bbox_xywh[0] = last - bbox_xywh[0] - bbox_xywh[2]
+    return replace(
+        crop,
+        image=cv2.flip(crop.image, 1),  # type: ignore[arg-type]
+        keypoints=keypoints,
+        visibility=crop.visibility[skeleton.flip_indices],
+        bbox_xywh=bbox_xywh,
+    )
 
 
 def compose(second: Array, first: Array) -> Array:

@@ -9,12 +9,16 @@ x' = (x - x0 + 0.5) * scale - 0.5 (centres at integers, as in `geometry`); store
 """
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.data.leaks import HeldOutImages, fingerprint
 from vitpose.data.pixels import decode_rgb, encode_jpeg
 from vitpose.data.rows import PersonRow, Rejected
 from vitpose.data.shard_format import Record
@@ -27,6 +31,27 @@ MAX_SHIFT = 0.2
 """Largest shift of the crop's center, in box sizes, that a stored crop has room for."""
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """How people are cut out, and of which images none may be."""
+
+    crop_wh: tuple[int, int]
+    """Largest network input that will be trained on."""
+    jpeg_quality: int = 95
+    """1 to 100."""
+    oversample: float = 1.0
+    """See `plan_cut`."""
+    held_out: HeldOutImages | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality is {self.jpeg_quality}; expected 1 to 100")
+        if min(self.crop_wh) < 1 or self.oversample <= 0:
+            raise ValueError(
+                f"crop_wh ({self.crop_wh}) and oversample ({self.oversample}) must be positive"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,35 +112,31 @@ def plan_cut(
     return Cut(x0=x0, y0=y0, x1=x1, y1=y1, stored_wh=stored)
 
 
-def cut_people(
-    people: list[PersonRow], crop_wh: tuple[int, int], quality: int, oversample: float
-) -> list[Record | Rejected]:
+def cut_people(people: list[PersonRow], cutting: Cutting) -> list[Record | Rejected]:
     """All people of one image, as rows of a shard; it is read once.
 
-    A picture that does not decode, or is not of the stated size, makes each of them a `Rejected`.
+    A picture that does not decode, is not of the stated size or is held out makes each of them a
+    `Rejected`.
     """
     first = people[0]
     try:
-        image = decode_rgb(first.image_path.read_bytes())
+        data = first.image_path.read_bytes()
+        image = decode_rgb(data)
         height, width = image.shape[:2]
         if (width, height) != first.image_wh:
             stated = "{}x{}".format(*first.image_wh)
             raise ValueError(f"the image is {width}x{height}, its annotations say {stated}")
     except (OSError, ValueError) as error:
         reason = f"image unreadable: {error.strerror}" if isinstance(error, OSError) else str(error)
-        return [
-            Rejected(
-                dataset=row.dataset,
-                image=row.image_path.name,
-                annotation_id=row.annotation_id,
-                reason=reason,
-            )
-            for row in people
-        ]
+        return _all_rejected(people, reason)
+    if cutting.held_out is not None:
+        leak = cutting.held_out.leak(fingerprint(data, image))
+        if leak is not None:
+            return _all_rejected(people, leak)
     records: list[Record | Rejected] = []
     for row in people:
-        cut = plan_cut(row.bbox_xywh, row.image_wh, crop_wh, oversample)
-        crop = encode_jpeg(cut.apply(image), quality)
+        cut = plan_cut(row.bbox_xywh, row.image_wh, cutting.crop_wh, cutting.oversample)
+        crop = encode_jpeg(cut.apply(image), cutting.jpeg_quality)
         records.append(
             {
                 "dataset": row.dataset,
@@ -133,3 +154,29 @@ def cut_people(
             }
         )
     return records
+
+
+def cut_in_threads(
+    images: Iterable[list[PersonRow]], cutting: Cutting, workers: int
+) -> Iterator[list[Record | Rejected]]:
+    """`cut_people` of each image, in order; OpenCV does the work outside Python's lock.
+
+    No more than a few images a worker are begun before their turn, so that memory stays flat.
+    """
+    waiting: deque[Future[list[Record | Rejected]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for people in images:
+            waiting.append(pool.submit(cut_people, people, cutting))
+            if len(waiting) >= 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _all_rejected(people: list[PersonRow], reason: str) -> list[Record | Rejected]:
+    return [
+        Rejected(
+            dataset=row.dataset, image=row.image_path.name, annotation_id=row.annotation_id, reason=reason
+        )
+        for row in people
+    ]

@@ -5,23 +5,23 @@ of the number of ranks. Batches have one fixed size; what is left of an epoch is
 samples are left over in the next.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from vitpose.data.augmentation import AugmentationConfig, augment
 from vitpose.data.pixels import to_model_input
-from vitpose.data.shards import CropShards
-from vitpose.data.unlabelled import random_resized_view
+from vitpose.data.sampling import DatasetShares, Entry, EpochSampler, SampleGenerators
+from vitpose.data.shards import StoredCrop
+from vitpose.data.unlabelled import random_image_part, random_resized_view
 from vitpose.skeletons import Skeleton
-
-_ORDER, _SAMPLE = 0, 1  # keep the two uses of one seed apart
 
 HEATMAP_STRIDE = 4
 """Crop pixels a heatmap pixel, along a side."""
@@ -57,40 +57,21 @@ class PoseBatch:
         )
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) for one rank.
-
-    All ranks share one order an epoch; step t takes its `batch_size * world_size` next entries, of
-    which each rank takes its part. So the same global batch holds the same samples however it is
-    divided.
-
-    Raises:
-        ValueError: fewer samples than one global batch, a rank outside the world, a negative seed.
+class People(Protocol):
+    """Random access to people with K keypoints, in pictures with room around them: `CropShards`, or
+    `ImagePeople`, which reads whole photographs.
     """
 
-    def __init__(self, seed: int, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1):
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; expected 0 or more")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank is {rank}; expected 0 to {world_size - 1} (world_size - 1)")
-        if batch_size < 1 or length < batch_size * world_size:
-            raise ValueError(
-                f"batch_size {batch_size} on {world_size} rank(s) needs at least "
-                f"{max(1, batch_size) * world_size} samples, there are {length}; lower the batch size"
-            )
-        self._seed, self._length = seed, length
-        self._batch, self._rank, self._world = batch_size, rank, world_size
-        self.epoch = 0
+    datasets: tuple[str, ...]
+    dataset_index: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return self._length // (self._batch * self._world)
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        order = np.random.default_rng((self._seed, _ORDER, epoch)).permutation(self._length)
-        for step in range(len(self)):
-            begin = (step * self._world + self._rank) * self._batch
-            yield [(epoch, index) for index in order[begin : begin + self._batch].tolist()]
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> StoredCrop: ...
 
 
 class _PoseSamples(Dataset[PoseBatch]):
@@ -98,16 +79,16 @@ class _PoseSamples(Dataset[PoseBatch]):
 
     def __init__(
         self,
-        crops: CropShards,
+        crops: People,
         skeleton: Skeleton,
         config: AugmentationConfig,
         crop_wh: tuple[int, int],
         seed: int,
     ):
         self._crops, self._skeleton, self._config = crops, skeleton, config
-        self._crop_wh, self._generators = crop_wh, _SampleGenerators(seed)
+        self._crop_wh, self._generators = crop_wh, SampleGenerators(seed)
 
-    def __getitems__(self, entries: list[tuple[int, int]]) -> PoseBatch:
+    def __getitems__(self, entries: list[Entry]) -> PoseBatch:
         width, height = self._crop_wh
         count, keypoints = len(entries), self._skeleton.num_keypoints
         images = np.empty((count, 3, height, width), np.float32)
@@ -116,9 +97,9 @@ class _PoseSamples(Dataset[PoseBatch]):
         dataset_index = np.empty(count, np.int64)
         heatmap = np.array([width // HEATMAP_STRIDE, height // HEATMAP_STRIDE])
         to_heatmap = (heatmap - 1) / (np.array(self._crop_wh) - 1)  # UDP: intervals, not pixels
-        for i, (epoch, index) in enumerate(entries):
-            crop = self._crops[index]
-            rng = self._generators.at(epoch, index)
+        for i, entry in enumerate(entries):
+            crop = self._crops[entry.sample]
+            rng = self._generators.at(entry)
             sample = augment(crop, self._skeleton, self._config, self._crop_wh, rng)
             to_model_input([sample.image], out=images[i : i + 1])
             positions[i] = sample.keypoints_crop * to_heatmap
@@ -135,14 +116,15 @@ class _PoseSamples(Dataset[PoseBatch]):
 class _ImageSamples(Dataset[Tensor]):
     """Pretraining views, a whole batch at once."""
 
-    def __init__(self, crops: CropShards, crop_wh: tuple[int, int], seed: int):
+    def __init__(self, crops: People, crop_wh: tuple[int, int], seed: int, whole_images: bool):
         self._crops, self._crop_wh = crops, crop_wh
-        self._generators = _SampleGenerators(seed)
+        self._generators = SampleGenerators(seed)
+        self._view = random_image_part if whole_images else random_resized_view
 
-    def __getitems__(self, entries: list[tuple[int, int]]) -> Tensor:
+    def __getitems__(self, entries: list[Entry]) -> Tensor:
         views = [
-            random_resized_view(self._crops[index], self._crop_wh, self._generators.at(epoch, index))
-            for epoch, index in entries
+            self._view(self._crops[entry.sample], self._crop_wh, self._generators.at(entry))
+            for entry in entries
         ]
         return torch.from_numpy(to_model_input(views))
 
@@ -181,7 +163,7 @@ class Loader(Generic[Batch]):
 
 
 def pose_loader(
-    crops: CropShards,
+    crops: People,
     skeleton: Skeleton,
     config: AugmentationConfig,
     *,
@@ -191,11 +173,12 @@ def pose_loader(
     workers: int,
     rank: int = 0,
     world_size: int = 1,
+    dataset_weights: Mapping[str, float] | None = None,
 ) -> Loader[PoseBatch]:
     """Augmented people for finetuning and distillation.
 
     Args:
-        crops: a prepared folder.
+        crops: a prepared folder, or people in whole photographs.
         skeleton: the one it was prepared with.
         config: how to augment.
         crop_wh: the network's input; both divisible by 4.
@@ -204,9 +187,11 @@ def pose_loader(
         workers: processes beside this one; 0 loads in this one.
         rank: this process among `world_size` that train together.
         world_size: how many share each step.
+        dataset_weights: in what proportion an epoch shows the data sets, by name. None shows everybody
+            once, that is in proportion to the people they have.
 
     Raises:
-        ValueError: sizes or skeleton that do not fit.
+        ValueError: sizes, skeleton or weights that do not fit.
     """
     if crop_wh[0] % HEATMAP_STRIDE or crop_wh[1] % HEATMAP_STRIDE:
         raise ValueError(f"crop_wh is {crop_wh}; both must be divisible by {HEATMAP_STRIDE}")
@@ -215,12 +200,19 @@ def pose_loader(
             f"the crops have {crops.num_keypoints} keypoints, skeleton {skeleton.name!r} has "
             f"{skeleton.num_keypoints}; train with the skeleton that the data was prepared with"
         )
-    sampler = EpochSampler(seed, len(crops), batch_size=batch_size, rank=rank, world_size=world_size)
+    sampler = EpochSampler(
+        seed,
+        len(crops),
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        shares=_shares(crops, dataset_weights),
+    )
     return Loader(_PoseSamples(crops, skeleton, config, crop_wh, seed), sampler, workers)
 
 
 def image_loader(
-    crops: CropShards,
+    crops: People,
     *,
     crop_wh: tuple[int, int],
     batch_size: int,
@@ -228,30 +220,28 @@ def image_loader(
     workers: int,
     rank: int = 0,
     world_size: int = 1,
+    dataset_weights: Mapping[str, float] | None = None,
+    whole_images: bool = False,
 ) -> Loader[Tensor]:
-    """Views (B, 3, H, W) float32 without labels, for MAE pretraining; arguments as `pose_loader`."""
-    sampler = EpochSampler(seed, len(crops), batch_size=batch_size, rank=rank, world_size=world_size)
-    return Loader(_ImageSamples(crops, crop_wh, seed), sampler, workers)
+    """Views (B, 3, H, W) float32 without labels, for MAE pretraining; arguments as `pose_loader`.
 
-
-class _SampleGenerators:
-    """A generator for each (epoch, index), all of one seed.
-
-    Philox is a function of a key and a counter, so that going to any sample costs nothing: the seed is
-    the key, the sample the upper half of the counter. One object is reset, since making one costs more
-    than the numbers drawn from it.
+    `whole_images` takes parts of the pictures as they are stored, wherever their people stand.
     """
+    sampler = EpochSampler(
+        seed,
+        len(crops),
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        shares=_shares(crops, dataset_weights),
+    )
+    return Loader(_ImageSamples(crops, crop_wh, seed, whole_images), sampler, workers)
 
-    def __init__(self, seed: int):
-        self._bits = np.random.Philox(key=np.array([seed, _SAMPLE], np.uint64))
-        self._start = self._bits.state
-        self._generator = np.random.Generator(self._bits)
 
-    def at(self, epoch: int, index: int) -> np.random.Generator:
-        """Valid until the next call."""
-        self._start["state"]["counter"] = np.array([0, 0, index, epoch], np.uint64)
-        self._bits.state = self._start
-        return self._generator
+def _shares(crops: People, weights: Mapping[str, float] | None) -> DatasetShares | None:
+    if weights is None:
+        return None
+    return DatasetShares.of(weights, crops.datasets, crops.dataset_index)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -82,14 +82,14 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 def decode_trusted(data: bytes | memoryview) -> NDArray[np.uint8]:
     """`decode_rgb` without the look for a missing end, for bytes that this project wrote."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f"the image does not decode: {error.err}") from None
     if image is None:
         raise ValueError("the file is not an image that OpenCV decodes")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+    return image  # type: ignore[return-value]
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
@@ -115,5 +115,5 @@ def _is_cut_off(data: bytes) -> bool:
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         position += 2 + length
         if marker == 0xDA:
-            return data.find(b"\xff\xd9", position) < 0
+            return data.rfind(b"\xff\xd9", position) < 0  # from the back, where it is
     return True

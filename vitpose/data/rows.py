@@ -20,6 +20,12 @@ NO_KEYPOINTS = "no keypoints"
 REPEATED_IMAGE = "repeated image entry"
 """Reason of a second entry for one image; its annotations count once."""
 
+LEAK_SAME = "leak: same bytes as held-out"
+"""Reason of people in a training image that is a held-out one; the image's name follows."""
+
+LEAK_NEAR = "leak: near-identical to held-out"
+"""Reason of people in a training image that looks like a held-out one, whose name follows."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PersonRow:

@@ -8,11 +8,9 @@ the network.
 import hashlib
 import mmap
 import struct
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vitpose.data.cutting import cut_people
+from vitpose.data.cutting import Cutting, cut_in_threads
 from vitpose.data.pixels import decode_trusted
 from vitpose.data.rows import PersonRow, Rejected
 from vitpose.data.shard_format import (
@@ -64,80 +62,73 @@ def write_shards(
     workers: int = 1,
     oversample: float = 1.0,
 ) -> list[Rejected]:
-    """Cuts every row out of its image and writes the shards; what does not decode is returned.
+    """Cuts every row out of its image, in threads, and writes the shards: the steps below in one.
 
-    Rows are sorted by dataset, image and annotation first, so the files do not depend on the order
-    given nor on `workers`. Each image is read once for all its people. A shard is written beside its
-    place and renamed; shards of an earlier run and its `dataset.json`, which marks a folder as
-    complete, are removed at the start. In memory: the rows, one row group, and a few images a worker.
+    Raises `ValueError` as `Cutting`, `by_image` and `write_records` do.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; expected at least 1")
+    cutting = Cutting(crop_wh=crop_wh, jpeg_quality=jpeg_quality, oversample=oversample)
+    results = cut_in_threads(by_image(rows), cutting, workers)
+    return write_records(results, out, rows_per_shard=rows_per_shard)
 
-    Args:
-        rows: all with the same number of keypoints.
-        out: the prepared folder; made where it is missing.
-        crop_wh: largest network input that will be trained on.
-        jpeg_quality: 1 to 100.
-        rows_per_shard: people a file.
-        workers: threads; OpenCV does the work outside Python's lock.
-        oversample: see `cutting.plan_cut`.
+
+def by_image(rows: Iterable[PersonRow]) -> list[list[PersonRow]]:
+    """The people of each image, so that it is read once; sorted by data set and ids.
+
+    So the shards do not depend on the order of the rows.
 
     Raises:
-        ValueError: a parameter out of range, no rows, rows of different skeletons, two
-            rows of the same ids, or no row usable.
+        ValueError: no rows, rows of different skeletons, or two rows of the same ids.
     """
-    if not 1 <= jpeg_quality <= 100:
-        raise ValueError(f"jpeg_quality is {jpeg_quality}; expected 1 to 100")
-    if min(rows_per_shard, workers, *crop_wh) < 1 or oversample <= 0:
-        raise ValueError(
-            f"rows_per_shard ({rows_per_shard}), workers ({workers}), crop_wh ({crop_wh}) and oversample "
-            f"({oversample}) must be positive"
-        )
-    ordered = sorted(rows, key=lambda row: (row.dataset, row.image_id, row.annotation_id))
+    ordered = sorted(rows, key=_key)
     counts = {len(row.visibility) for row in ordered}
     if len(counts) != 1:
         raise ValueError(
             f"rows have {sorted(counts) or 'no'} keypoints; expected people of one skeleton, at least one"
         )
-    keys = {(row.dataset, row.image_id, row.annotation_id) for row in ordered}
-    if len(keys) != len(ordered):
+    if any(_key(one) == _key(following) for one, following in pairwise(ordered)):
         raise ValueError("people of two data sets of one name; give each data set its own name")
+    return [list(people) for _, people in groupby(ordered, lambda row: (row.dataset, row.image_path))]
+
+
+def write_records(
+    results: Iterable[list[Record | Rejected]], out: Path, *, rows_per_shard: int = 4096
+) -> list[Rejected]:
+    """Writes what was cut as shards, in the order given; what was not is returned.
+
+    A shard is written beside its place and renamed; shards of an earlier run and its `dataset.json`,
+    which marks a folder as complete, are removed at the start. In memory: one row group. Where nobody
+    was cut there is no shard.
+
+    Args:
+        results: of `cutting.cut_people`, an image each; all with the same number of keypoints.
+        out: the prepared folder; made where it is missing.
+        rows_per_shard: people a file, at least 1.
+    """
+    if rows_per_shard < 1:
+        raise ValueError(f"rows_per_shard is {rows_per_shard}; expected at least 1")
     out.mkdir(parents=True, exist_ok=True)
     (out / "dataset.json").unlink(missing_ok=True)
     for old in (*out.glob(PATTERN), *out.glob(PATTERN + ".tmp")):
         old.unlink()
-
-    def cut(people: list[PersonRow]) -> list[Record | Rejected]:
-        return cut_people(people, crop_wh, jpeg_quality, oversample)
-
-    images = (list(people) for _, people in groupby(ordered, lambda row: (row.dataset, row.image_path)))
-    writer = ShardWriter(out, shard_schema(counts.pop()), rows_per_shard)
+    writer: ShardWriter | None = None
     rejected: list[Rejected] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for results in _map_in_order(pool, cut, images, ahead=4 * workers):
-            for result in results:
-                if isinstance(result, Rejected):
-                    rejected.append(result)
-                else:
-                    writer.add(result)
-    writer.close()
-    if writer.total == 0:
-        raise ValueError(
-            f"none of {len(ordered)} people could be cut; the first: {rejected[0].image}: "
-            f"{rejected[0].reason}"
-        )
+    for image in results:
+        for result in image:
+            if isinstance(result, Rejected):
+                rejected.append(result)
+                continue
+            if writer is None:
+                writer = ShardWriter(out, shard_schema(len(result["visibility"])), rows_per_shard)
+            writer.add(result)
+    if writer is not None:
+        writer.close()
     return rejected
 
 
-def _map_in_order(
-    pool: ThreadPoolExecutor, function: Any, items: Iterable[Any], ahead: int
-) -> Iterator[Any]:
-    """`pool.map`, taking no more than `ahead` items before their turn, so that memory stays flat."""
-    waiting: deque[Future[Any]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _key(row: PersonRow) -> tuple[str, int, int]:
+    return row.dataset, row.image_id, row.annotation_id
 
 
 class CropShards:

@@ -1,21 +1,21 @@
-"""Stored crop to pretraining view: a random part of the padded box, without labels.
+"""Stored picture to pretraining view: a random part of the padded box or of the whole, without labels.
 
 MAE's augmentation (He et al., CVPR 2022: random resized crop of area 0.2 to 1, mirror, nothing else)
-made for person crops that are not square: the aspect ratio is jittered around the network's. Bilinear
-where MAE's is bicubic; the one warp also blackens what lies outside the image, as finetuning does.
+made for views that are not square: the aspect ratio is jittered around the network's. Bilinear where
+MAE's is bicubic; the one warp also blackens what lies outside the image, as finetuning does.
 """
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vitpose.data.augmentation import compose, stored_to_source
 from vitpose.data.shards import StoredCrop
 from vitpose.geometry import crop_matrix, padded_region, warp_image
 
 AREA = (0.2, 1.0)
-"""Range of the view's share of the padded box."""
+"""Range of the view's share of the padded box, or of the image."""
 
 ASPECT = (3 / 4, 4 / 3)
 """Range of the aspect ratio, relative to the network's."""
@@ -29,15 +29,21 @@ def random_resized_view(
     crop: StoredCrop, crop_wh: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """RGB (crop height, crop width, 3); the same for the same state of `rng`."""
-    scale = np.array(crop.scale_xy)
     center, extent = padded_region(_box_in_source(crop), crop_wh)
-    relative_wh = _random_part(rng)
-    part = extent * relative_wh
-    center = center + (extent - part) * (rng.random(2) - 0.5)
-    matrix = crop_matrix(center, part, crop_wh)
-    if rng.random() < FLIP_PROBABILITY:
-        matrix = compose(np.array([[-1.0, 0.0, crop_wh[0] - 1], [0.0, 1.0, 0.0]]), matrix)
-    return warp_image(crop.image, compose(matrix, stored_to_source(scale)), crop_wh)
+    part = extent * _random_part(rng, (1.0, 1.0))
+    matrix = _placed(center, extent, part, crop_wh, rng)
+    return warp_image(crop.image, compose(matrix, stored_to_source(np.array(crop.scale_xy))), crop_wh)
+
+
+def random_image_part(
+    crop: StoredCrop, crop_wh: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The same of the whole stored picture, whatever its box: no part of it is black."""
+    height, width = crop.image.shape[:2]
+    extent = np.array([width - 1.0, height - 1.0])
+    part = np.array(crop_wh) * min(extent / crop_wh)  # the largest of the network's shape
+    matrix = _placed(extent / 2, extent, part * _random_part(rng, extent / part), crop_wh, rng)
+    return warp_image(crop.image, matrix, crop_wh)
 
 
 def plain_view(crop: StoredCrop, crop_wh: tuple[int, int]) -> NDArray[np.uint8]:
@@ -55,12 +61,31 @@ def _box_in_source(crop: StoredCrop) -> NDArray[np.float64]:
     return np.concatenate([corner, crop.bbox_xywh[2:] / scale])
 
 
-def _random_part(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(2,) width and height relative to the whole, both at most 1."""
+def _placed(
+    center: NDArray[np.float64],
+    extent: NDArray[np.float64],
+    part: NDArray[np.float64],
+    crop_wh: tuple[int, int],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """(2, 3) map to the network's crop from a `part` anywhere inside a region, mirrored or not."""
+    center = center + (extent - part) * (rng.random(2) - 0.5)
+    matrix = crop_matrix(center, part, crop_wh)
+    if rng.random() < FLIP_PROBABILITY:
+        matrix = compose(np.array([[-1.0, 0.0, crop_wh[0] - 1], [0.0, 1.0, 0.0]]), matrix)
+    return matrix
+
+
+def _random_part(rng: np.random.Generator, whole_wh: ArrayLike) -> NDArray[np.float64]:
+    """(2,) a part's size, at most `whole_wh`; both in units of the network's shape.
+
+    Where none is found in a few tries, the largest of the network's shape.
+    """
+    whole_width, whole_height = np.asarray(whole_wh).tolist()
     for _ in range(_TRIES):
-        area = rng.uniform(*AREA)
+        area = rng.uniform(*AREA) * whole_width * whole_height
         aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
-        if width <= 1 and height <= 1:
+        if width <= whole_width and height <= whole_height:
             return np.array([width, height])
     return np.ones(2)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitpose.evaluation.ground_truth import GroundTruth, TruthImage
-from vitpose.evaluation.results import read_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.geometry import clip_bbox
 
 
@@ -92,7 +92,7 @@ def detected_boxes(truth: GroundTruth, detections: Path) -> list[ImageBoxes]:
         ValueError: an entry without a usable box or score, with its number, or none left.
     """
     by_image: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
-    for i, row in enumerate(read_coco_results(detections)):
+    for i, row in enumerate(stream_coco_results(detections)):
         if row.get("category_id", truth.category_id) != truth.category_id:
             continue
         if row.get("image_id") in truth.images:

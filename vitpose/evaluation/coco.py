@@ -6,17 +6,20 @@ the skeleton's. Knows no images and no models: predictions come as arrays.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitpose.evaluation.ground_truth import TruthPerson, check_skeleton, read_ground_truth
-from vitpose.evaluation.judge import MAX_DETECTIONS, Matches, coco_figures, coco_matches
-from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_matrix
-from vitpose.evaluation.results import Pairs, PersonPrediction, check_result, coco_results
+from vitpose.evaluation.detections import Detections, join, pack_results
+from vitpose.evaluation.ground_truth import GroundTruth, check_skeleton, read_ground_truth
+from vitpose.evaluation.judge import Matches, coco_figures, coco_matches
+from vitpose.evaluation.matching import MAX_DETECTIONS
+from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD
+from vitpose.evaluation.ownership import owners
+from vitpose.evaluation.results import Pairs, PersonPrediction, coco_results, paired
 from vitpose.skeletons import Skeleton
 
 
@@ -24,23 +27,28 @@ class KeypointEvaluator:
     """Collects predictions with `process`, then `evaluate`s them against an annotation file.
 
     Args:
-        annotations: COCO annotation file.
+        annotations: COCO annotation file, or what was read from one.
         skeleton: of the predictions; see `ground_truth.check_skeleton`.
         score_threshold: see `oks.rescore`.
         nms_threshold: see `oks.oks_nms`; None drops no one.
-        area_of_bbox: see `ground_truth.read_ground_truth`.
+        area_of_bbox: see `ground_truth.read_ground_truth`; with a `GroundTruth` that with which it was
+            read.
     """
 
     def __init__(
         self,
-        annotations: Path,
+        annotations: Path | GroundTruth,
         skeleton: Skeleton,
         *,
         score_threshold: float = SCORE_THRESHOLD,
         nms_threshold: float | None = NMS_THRESHOLD,
         area_of_bbox: float | None = None,
     ) -> None:
-        self.truth = read_ground_truth(annotations, area_of_bbox=area_of_bbox)
+        self.truth = (
+            annotations
+            if isinstance(annotations, GroundTruth)
+            else read_ground_truth(annotations, area_of_bbox=area_of_bbox)
+        )
         check_skeleton(self.truth, skeleton)
         self.skeleton = skeleton
         self.protocol: dict[str, Any] = {
@@ -50,16 +58,18 @@ class KeypointEvaluator:
             "area_of_bbox": area_of_bbox,
         }
         self._persons = {person.annotation_id: person for person in self.truth.persons}
-        self._persons_of_image: dict[int, list[TruthPerson]] = defaultdict(list)
-        for person in self.truth.persons:
-            self._persons_of_image[person.image_id].append(person)
         self.reset()
 
     def reset(self) -> None:
         """Forget all predictions."""
         self._predictions: dict[int, list[PersonPrediction]] = defaultdict(list)
-        self._foreign: list[dict[str, Any]] = []
+        self._foreign: list[Detections] = []
         self._processed: set[int] = set()
+        self._forget_cache()
+
+    def _forget_cache(self) -> None:
+        self._packed: Detections | None = None
+        self._owners: list[int | None] | None = None
 
     def process(
         self,
@@ -94,6 +104,7 @@ class KeypointEvaluator:
         bbox_score = _checked(where, "bbox_scores", bbox_scores, (count,))
         area = _checked(where, "areas", areas, (count,))
         ids = self._checked_ids(image_id, annotation_ids, count)
+        self._forget_cache()
         self._predictions[image_id] += [
             PersonPrediction(
                 image_id=image_id,
@@ -119,31 +130,54 @@ class KeypointEvaluator:
                 [p.area],
             )
 
-    def process_results(self, results: Sequence[Mapping[str, Any]]) -> None:
+    def process_results(self, results: Iterable[Mapping[str, Any]]) -> None:
         """Add entries in COCO's result format made by anyone: scores count as given, no NMS.
 
-        Raises `ValueError` with the entry's number for an unknown image and what `check_result` finds.
+        They may come one by one from a file (`results.stream_coco_results`). Raises `ValueError` with the
+        entry's number for an unknown image, an `annotation_id` that is not one of its image or was there
+        before, and what `check_result` finds.
         """
-        for i, row in enumerate(results):
-            check_result(
-                row,
-                f"result {i}",
-                num_keypoints=self.skeleton.num_keypoints,
-                category_id=self.truth.category_id,
-            )
-            if row["image_id"] not in self.truth.images:
+        found = pack_results(
+            results, num_keypoints=self.skeleton.num_keypoints, category_id=self.truth.category_id
+        )
+        for i, (image_id, annotation_id) in enumerate(
+            zip(found.image_ids, found.annotation_ids, strict=True)
+        ):
+            if image_id not in self.truth.images:
                 raise ValueError(
-                    f"result {i} is of image {row['image_id']}, which is not in {self.truth.source}"
+                    f"result {i} is of image {image_id}, which is not in {self.truth.source}"
                 )
-            # Only what pycocotools needs: it takes a 'bbox' in the entry for a box evaluation.
-            names = ("image_id", "keypoints", "score")
-            self._foreign.append(
-                {**{name: row[name] for name in names}, "category_id": self.truth.category_id}
-            )
+            if annotation_id is not None:
+                person = self._persons.get(annotation_id)
+                if person is None or person.image_id != image_id:
+                    raise ValueError(
+                        f"result {i} names annotation {annotation_id}, which is not one of image "
+                        f"{image_id} in {self.truth.source}"
+                    )
+                if annotation_id in self._processed:
+                    raise ValueError(f"result {i}: annotation {annotation_id} has a result before it")
+                self._processed.add(annotation_id)
+        self._forget_cache()
+        self._foreign.append(found)
 
     def results(self) -> list[dict[str, Any]]:
         """All predictions in COCO's result format: rescored, without duplicates."""
-        results = list(self._foreign)
+        results = [row for part in self._foreign for row in part.rows(self.truth.category_id)]
+        return results + self._own_results()
+
+    def detections(self) -> Detections:
+        """`results` as arrays; kept until the next prediction is added."""
+        if self._packed is None:
+            own = pack_results(
+                self._own_results(),
+                num_keypoints=self.skeleton.num_keypoints,
+                category_id=self.truth.category_id,
+            )
+            self._packed = join([*self._foreign, own] if len(own) or not self._foreign else self._foreign)
+        return self._packed
+
+    def _own_results(self) -> list[dict[str, Any]]:
+        results = []
         for persons in self._predictions.values():
             results += coco_results(
                 persons,
@@ -168,19 +202,21 @@ class KeypointEvaluator:
         Raises:
             ValueError: no predictions, or `only` names no person that counts.
         """
-        results = self.results()
-        if not results:
+        detections = self.detections()
+        if not len(detections):
             raise ValueError("no predictions to evaluate; process() some before evaluate()")
         if only is not None:
             if not any(self._persons[i].counts for i in only):
                 raise ValueError("none of the annotations asked for has a labelled keypoint")
+            if self._owners is None:
+                self._owners = owners(self.truth, detections, self.skeleton.sigmas)
             members = {None, *only}
-            results = [row for row in results if self._owner(row) in members]
-        return coco_figures(self.truth, results, self.skeleton.sigmas, only, images)
+            detections = detections.take(np.array([owner in members for owner in self._owners]))
+        return coco_figures(self.truth, detections, self.skeleton.sigmas, only, images)
 
     def matches(self) -> Matches:
-        """pycocotools' decision on each prediction, for `bootstrap`."""
-        return coco_matches(self.truth, self.results(), self.skeleton.sigmas)
+        """The decision on each prediction, for `bootstrap`."""
+        return coco_matches(self.truth, self.detections(), self.skeleton.sigmas)
 
     def pairs(self) -> Pairs:
         """Predictions made in annotated boxes, beside their annotations.
@@ -188,22 +224,32 @@ class KeypointEvaluator:
         Raises `ValueError` where there is none: a detector's boxes belong to no annotation.
         """
         linked = [
-            (p, self._persons[p.annotation_id])
+            (p.keypoints_image, p.scores, self._persons[p.annotation_id])
             for persons in self._predictions.values()
             for p in persons
             if p.annotation_id is not None
         ]
         if not linked:
             raise ValueError("no prediction was made in an annotated box; none has an annotation id")
-        return Pairs(
-            annotation_ids=[truth.annotation_id for _, truth in linked],
-            keypoints_image=np.stack([p.keypoints_image for p, _ in linked]),
-            scores=np.stack([p.scores for p, _ in linked]),
-            truth_image=np.stack([truth.keypoints_image for _, truth in linked]),
-            visibility=np.stack([truth.visibility for _, truth in linked]),
-            bboxes_xywh=np.stack([truth.bbox_xywh for _, truth in linked]),
-            areas=np.array([truth.area for _, truth in linked]),
-        )
+        return paired(linked)
+
+    def result_pairs(self) -> Pairs:
+        """Results made by anyone, beside the annotations that they name.
+
+        Raises `ValueError` where one names none, or there are no results.
+        """
+        linked = []
+        for part in self._foreign:
+            for n, annotation_id in enumerate(part.annotation_ids):
+                if annotation_id is None:
+                    raise ValueError(
+                        f"result {n} names no annotation; each must say whose it is by 'annotation_id'"
+                    )
+                triple, person = part.triples[n], self._persons[annotation_id]
+                linked.append((triple[:, :2], triple[:, 2].astype(np.float32), person))
+        if not linked:
+            raise ValueError("no results to pair; process_results() some before")
+        return paired(linked)
 
     def _checked_ids(
         self, image_id: int, annotation_ids: Sequence[int] | int | None, count: int
@@ -226,23 +272,6 @@ class KeypointEvaluator:
                 raise ValueError(f"{where}: annotation {annotation_id} was processed before")
             self._processed.add(annotation_id)
         return list(ids)
-
-    def _owner(self, result: Mapping[str, Any]) -> int | None:
-        """The annotation that a result belongs to, None in an image without any."""
-        if "annotation_id" in result:
-            return result["annotation_id"]
-        persons = self._persons_of_image.get(result["image_id"], [])
-        if not persons:
-            return None
-        similarity = oks_matrix(
-            np.asarray(result["keypoints"], np.float64).reshape(1, -1, 3)[..., :2],
-            np.stack([p.keypoints_image for p in persons]),
-            np.stack([p.visibility for p in persons]),
-            [p.area for p in persons],
-            np.stack([p.bbox_xywh for p in persons]),
-            self.skeleton.sigmas,
-        )
-        return persons[int(similarity[0].argmax())].annotation_id
 
 
 def _checked(where: str, name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.skeletons import Skeleton, skeleton_from_coco_category
+from vitpose.skeleton_files import skeleton_from_coco_category
+from vitpose.skeletons import Skeleton
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +44,8 @@ class TruthPerson:
     visibility: NDArray[np.uint8]
     num_keypoints: int
     iscrowd: bool
+    head_bbox_xyxy: NDArray[np.float64] | None = None
+    """Corners of the head's box, MPII's measure of size; None in other data sets."""
 
     @property
     def counts(self) -> bool:
@@ -74,11 +77,16 @@ def read_ground_truth(path: Path, *, area_of_bbox: float | None = None) -> Groun
         FileNotFoundError: no such file.
         ValueError: not such a file, or a row that cannot be evaluated, with its id.
     """
-    raw = _read_json(path)
-    if not isinstance(raw, Mapping) or not {"images", "annotations", "categories"} <= set(raw):
+    return ground_truth_of(_read_json(path), path, area_of_bbox=area_of_bbox)
+
+
+def ground_truth_of(raw: Any, path: Path, *, area_of_bbox: float | None = None) -> GroundTruth:
+    """`read_ground_truth` of a COCO mapping that is in memory; `path` is its file, for messages."""
+    parts = ("images", "annotations", "categories")
+    if not isinstance(raw, Mapping) or not all(_is_list_of_objects(raw.get(part)) for part in parts):
         raise ValueError(
-            f"{path}: a COCO annotation file has 'images', 'annotations' and 'categories'; "
-            "a list of results is no ground truth"
+            f"{path}: a COCO annotation file has lists of objects 'images', 'annotations' and "
+            "'categories'; a list of results is no ground truth"
         )
     categories = [c for c in raw["categories"] if c.get("keypoints")]
     if len(categories) != 1:
@@ -86,12 +94,19 @@ def read_ground_truth(path: Path, *, area_of_bbox: float | None = None) -> Groun
             f"{path}: {len(categories)} categories with 'keypoints'; expected exactly one, "
             "such as COCO's person"
         )
-    count = len(categories[0]["keypoints"])
-    # CrowdPose's files carry COCO's limbs beside their own 14 keypoints; evaluation needs none.
-    limbs = [limb for limb in categories[0].get("skeleton") or () if 1 <= min(limb) <= max(limb) <= count]
-    skeleton = skeleton_from_coco_category({**categories[0], "skeleton": limbs}, path.stem)
+    skeleton = skeleton_from_coco_category(categories[0], path.stem)
+    if "id" not in categories[0]:
+        raise ValueError(
+            f"{path}: the category with 'keypoints' has no 'id', expected a number such as 1"
+        )
     category_id = categories[0]["id"]
-    images = {row["id"]: _image(row) for row in raw["images"]}
+    images = {}
+    for index, row in enumerate(raw["images"]):
+        try:
+            images[row["id"]] = _image(row)
+        except (KeyError, TypeError, ValueError) as error:
+            fault = f"no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}: entry {index} of 'images': {fault}") from error
     persons = []
     seen: set[int] = set()
     for row in raw["annotations"]:
@@ -148,6 +163,10 @@ def _read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
+
+
 def _image(row: Mapping[str, Any]) -> TruthImage:
     size = (row["width"], row["height"]) if row.get("width") and row.get("height") else None
     crowd_index = row.get("crowdIndex")
@@ -155,7 +174,7 @@ def _image(row: Mapping[str, Any]) -> TruthImage:
         image_id=row["id"],
         file_name=row.get("file_name", ""),
         image_wh=size,
-        crowd_index=None if crowd_index is None else float(crowd_index),
+        crowd_index=None if crowd_index is None else float(_finite("crowdIndex", [crowd_index], 1)[0]),
     )
 
 
@@ -163,9 +182,10 @@ def _person(row: Mapping[str, Any], count: int, area_of_bbox: float | None) -> T
     bbox = _finite("bbox", row["bbox"], 4)
     flat = _finite("keypoints", row.get("keypoints") or [0.0] * 3 * count, 3 * count)
     points = flat.reshape(count, 3)
+    stated = set(flat[2::3].tolist())
+    if not stated <= {0, 1, 2}:
+        raise ValueError(f"visibility must be 0, 1 or 2, got {sorted(stated)}")
     visibility = points[:, 2].astype(np.uint8)
-    if not np.isin(points[:, 2], (0, 1, 2)).all():
-        raise ValueError(f"visibility must be 0, 1 or 2, got {sorted(set(points[:, 2].tolist()))}")
     if area_of_bbox is not None:
         area = float(area_of_bbox * bbox[2] * bbox[3])
     elif "area" in row:
@@ -184,6 +204,9 @@ def _person(row: Mapping[str, Any], count: int, area_of_bbox: float | None) -> T
         visibility=visibility,
         num_keypoints=int(row.get("num_keypoints", np.count_nonzero(visibility))),
         iscrowd=bool(row.get("iscrowd", 0)),
+        head_bbox_xyxy=_finite("head_bbox_xyxy", row["head_bbox_xyxy"], 4)
+        if row.get("head_bbox_xyxy") is not None
+        else None,
     )
 
 

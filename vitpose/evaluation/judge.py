@@ -1,59 +1,69 @@
-"""The ten figures of COCO's keypoint evaluation, from pycocotools.
+"""The ten figures of COCO's keypoint evaluation, and the decisions behind them.
 
-pycocotools is the judge: figures that are to be compared with published ones come from it and from
-nothing else. It keeps its own state inside the dictionaries it is given and prints to the screen;
-both stay in here.
+The rules and the arithmetic are pycocotools', which remains the judge: every figure here equals its
+figure exactly, and tests hold the two against one another (`pycocotools_judge`).
 """
 
-import contextlib
-import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from vitpose.evaluation.ground_truth import GroundTruth, TruthPerson
+from vitpose.evaluation.detections import Detections
+from vitpose.evaluation.ground_truth import GroundTruth
+from vitpose.evaluation.matching import THRESHOLDS, Decisions, match
 
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """In pycocotools' order."""
 
-MAX_DETECTIONS = 20
-"""Of one image, by score; the rest does not count (pycocotools)."""
+RECALLS = np.linspace(0, 1, 101)
+"""Where COCO reads off the precision."""
+
+_AT_50, _AT_75 = 0, 5  # of THRESHOLDS
 
 
 def coco_figures(
     truth: GroundTruth,
-    results: Sequence[Mapping[str, Any]],
+    detections: Detections,
     sigmas: Sequence[float],
     only: Collection[int] | None = None,
-    images: Collection[int] | None = None,
+    images: Collection[Any] | None = None,
 ) -> dict[str, float]:
-    """AP and AR of results in COCO's format; -1 where no person is in a figure's range.
+    """AP and AR; -1 where no person is in a figure's range.
 
     Args:
         truth: what to find.
-        results: of images in `truth`, checked by the caller; none gives zeros.
+        detections: of images in `truth`; none gives zeros.
         sigmas: K of them, of the skeleton.
         only: annotation ids that count, None for all; the others become regions to ignore.
         images: image ids to evaluate, None for all.
+
+    Raises:
+        ValueError: a detection of an image that `truth` does not have.
     """
-    counted = None if only is None else frozenset(only)
-    with contextlib.redirect_stdout(io.StringIO()):
-        judge = _judged(truth, results, sigmas, counted, images)
-        judge.accumulate()
-        judge.summarize()
-    return dict(zip(STATS, (float(value) for value in judge.stats), strict=True))
+    decisions = match(truth, detections, sigmas, only=only, images=images)
+    order = np.argsort(-decisions.scores, kind="mergesort")  # as pycocotools sorts
+    matched, ignored = decisions.matched[order], decisions.ignored[order]
+    everyone, medium, large = (
+        _curves(matched[:, a], ignored[:, a], int(persons))
+        for a, persons in enumerate(decisions.persons.sum(axis=0))
+    )
+    values = (
+        _mean(everyone[0]), _mean(everyone[0][_AT_50]), _mean(everyone[0][_AT_75]),
+        _mean(medium[0]), _mean(large[0]),
+        _mean(everyone[1]), _mean(everyone[1][_AT_50]), _mean(everyone[1][_AT_75]),
+        _mean(medium[1]), _mean(large[1]),
+    )  # fmt: skip
+    return dict(zip(STATS, values, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matches:
-    """What pycocotools decided about each of D detections, at T thresholds of OKS, for all sizes."""
+    """What became of each of D detections, at T thresholds of OKS, for all sizes."""
 
-    image_ids: NDArray[np.int64]
+    image_ids: NDArray[Any]
     """(I,) the images with a detection or a person."""
     image_index: NDArray[np.int64]
     """(D,) into `image_ids`; detections are sorted by score, highest first."""
@@ -65,73 +75,54 @@ class Matches:
     """(I,) persons that count."""
 
 
-def coco_matches(
-    truth: GroundTruth, results: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
-) -> Matches:
+def coco_matches(truth: GroundTruth, detections: Detections, sigmas: Sequence[float]) -> Matches:
     """The decisions behind `coco_figures`, for statistics over images.
 
-    Raises `ValueError` for no results.
+    Raises `ValueError` for no detections.
     """
-    if not results:
+    if not len(detections):
         raise ValueError("no results to match; give at least one")
-    with contextlib.redirect_stdout(io.StringIO()):
-        judge = _judged(truth, results, sigmas, None, None)
-    # One entry an area range and image, ranges first; the first range is all sizes.
-    entries = [e for e in judge.evalImgs[: len(judge.params.imgIds)] if e is not None]
-    scores = np.concatenate([e["dtScores"] for e in entries])
-    order = np.argsort(-scores, kind="mergesort")  # as pycocotools sorts
-    matched = np.concatenate([e["dtMatches"] for e in entries], axis=1)[:, order] > 0
-    ignored = np.concatenate([e["dtIgnore"] for e in entries], axis=1)[:, order].astype(bool)
-    index = np.repeat(np.arange(len(entries)), [len(e["dtScores"]) for e in entries])
+    return as_matches(match(truth, detections, sigmas))
+
+
+def as_matches(decisions: Decisions) -> Matches:
+    """Of decisions those for all sizes, by score."""
+    order = np.argsort(-decisions.scores, kind="mergesort")
+    matched, ignored = decisions.matched[order, 0].T, decisions.ignored[order, 0].T
     return Matches(
-        image_ids=np.array([e["image_id"] for e in entries]),
-        image_index=index[order],
+        image_ids=np.array(decisions.image_ids),
+        image_index=decisions.image_index[order],
         found=matched & ~ignored,
         wrong=~matched & ~ignored,
-        persons=np.array([np.count_nonzero(e["gtIgnore"] == 0) for e in entries]),
+        persons=decisions.persons[:, 0],
     )
 
 
-def _judged(
-    truth: GroundTruth,
-    results: Sequence[Mapping[str, Any]],
-    sigmas: Sequence[float],
-    counted: frozenset[int] | None,
-    images: Collection[int] | None,
-) -> COCOeval:
-    """pycocotools after its matching; prints."""
-    dataset = COCO()
-    dataset.dataset = {
-        "images": [{"id": image_id} for image_id in truth.images],
-        "categories": [{"id": truth.category_id}],
-        # Numbered from 1: pycocotools takes a match with annotation 0 for no match.
-        "annotations": [
-            {"id": i, **_annotation(person, truth.category_id, counted)}
-            for i, person in enumerate(truth.persons, start=1)
-        ],
-    }
-    dataset.createIndex()
-    # loadRes fails on an empty list; an empty COCO means that nobody was found.
-    detections = dataset.loadRes([dict(row) for row in results]) if results else COCO()
-    judge = COCOeval(dataset, detections, "keypoints")
-    judge.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
-    judge.params.maxDets = [MAX_DETECTIONS]
-    if images is not None:
-        judge.params.imgIds = sorted(images)
-    judge.evaluate()
-    return judge
+def _curves(
+    matched: NDArray[np.bool_], ignored: NDArray[np.bool_], persons: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision at `RECALLS`, (T, 101), and recall, (T,), of (D, T) decisions sorted by score.
+
+    -1 everywhere where nobody counts.
+    """
+    precision = np.full((len(THRESHOLDS), len(RECALLS)), -1.0)
+    recall = np.full(len(THRESHOLDS), -1.0)
+    if persons == 0:
+        return precision, recall
+    for t in range(len(THRESHOLDS)):
+        found = np.cumsum(matched[:, t] & ~ignored[:, t]).astype(np.float64)
+        wrong = np.cumsum(~matched[:, t] & ~ignored[:, t]).astype(np.float64)
+        ratio = found / (wrong + found + np.spacing(1))
+        envelope = np.maximum.accumulate(ratio[::-1])[::-1]
+        reached = found / persons
+        at = np.searchsorted(reached, RECALLS, side="left")
+        inside = at < len(envelope)
+        precision[t] = 0
+        precision[t, inside] = envelope[at[inside]]
+        recall[t] = reached[-1] if len(reached) else 0
+    return precision, recall
 
 
-def _annotation(person: TruthPerson, category_id: int, counted: frozenset[int] | None) -> dict[str, Any]:
-    """As pycocotools reads it, which ignores a person whose `num_keypoints` is 0."""
-    counts = counted is None or person.annotation_id in counted
-    triples = np.concatenate([person.keypoints_image, person.visibility[:, None]], axis=1)
-    return {
-        "image_id": person.image_id,
-        "category_id": category_id,
-        "bbox": person.bbox_xywh.tolist(),
-        "area": person.area,
-        "keypoints": triples.ravel().tolist(),
-        "num_keypoints": person.num_keypoints if counts else 0,
-        "iscrowd": int(person.iscrowd),
-    }
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean over all, added in pycocotools' order."""
+    return float(np.mean(np.ravel(values)))

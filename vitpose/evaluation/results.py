@@ -6,15 +6,20 @@ An entry has image_id, category_id, keypoints (x, y, score of each) and the pers
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.evaluation.ground_truth import TruthPerson
 from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_nms, rescore
+
+_PIECE = 1 << 23  # characters in memory at one time; an entry is much shorter
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +58,22 @@ class Pairs:
     """(N, 4), as annotated."""
     areas: NDArray[np.float64]
     """(N,), as annotated."""
+
+
+def paired(
+    linked: Sequence[tuple[NDArray[np.float64], NDArray[np.float32], TruthPerson]],
+) -> Pairs:
+    """N > 0 predictions, keypoints (K, 2) and scores (K,), beside the person each is of."""
+    persons = [person for _, _, person in linked]
+    return Pairs(
+        annotation_ids=[person.annotation_id for person in persons],
+        keypoints_image=np.stack([keypoints for keypoints, _, _ in linked]),
+        scores=np.stack([scores for _, scores, _ in linked]),
+        truth_image=np.stack([person.keypoints_image for person in persons]),
+        visibility=np.stack([person.visibility for person in persons]),
+        bboxes_xywh=np.stack([person.bbox_xywh for person in persons]),
+        areas=np.array([person.area for person in persons]),
+    )
 
 
 def coco_results(
@@ -96,6 +117,11 @@ def check_result(row: Mapping[str, Any], where: str, *, num_keypoints: int, cate
     missing = {"image_id", "keypoints", "score"} - set(row)
     if missing:
         raise ValueError(f"{where} has no {', '.join(sorted(missing))}")
+    if not has_plain_ids(row):
+        raise ValueError(
+            f"{where}: image_id is {row['image_id']!r} and annotation_id {row.get('annotation_id')!r}; "
+            "expected numbers or strings"
+        )
     if row.get("category_id", category_id) != category_id:
         raise ValueError(f"{where} is of category {row['category_id']}, expected {category_id}")
     try:
@@ -111,23 +137,71 @@ def check_result(row: Mapping[str, Any], where: str, *, num_keypoints: int, cate
         raise ValueError(f"{where} has a value that is not finite")
 
 
-def read_coco_results(path: Path) -> list[dict[str, Any]]:
-    """The entries of a result or detection file.
+def has_plain_ids(row: Mapping[str, Any]) -> bool:
+    """Whether the ids of an entry are numbers or strings, which can be looked up."""
+    named = row.get("annotation_id")
+    return isinstance(row["image_id"], int | float | str) and (
+        named is None or isinstance(named, int | float | str)
+    )
 
-    Raises `FileNotFoundError`, or `ValueError` for what is not a json list with at least one entry.
+
+def stream_coco_results(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a result or detection file one by one: its size does not matter to memory.
+
+    Raises `FileNotFoundError`, or `ValueError` for what is not a json list with at least one entry; what
+    is wrong further on in the file is found when the reading comes there.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; expected a COCO result file, a json list")
+    count = 0
     try:
         with path.open(encoding="utf-8") as file:
-            rows = json.load(file)
+            for row in _elements(file, path):
+                if not isinstance(row, dict):
+                    raise ValueError(
+                        f"{path}: entry {count} is no object; a COCO result file is a json list with one "
+                        "object a person"
+                    )
+                count += 1
+                yield row
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: a COCO result file is a json list with one object a person")
-    if not rows:
+        raise ValueError(f"{path} is not valid JSON after {count} results: {error}") from error
+    if not count:
         raise ValueError(f"{path} has no results")
-    return rows
+
+
+def read_coco_results(path: Path) -> list[dict[str, Any]]:
+    """All of `stream_coco_results`."""
+    return list(stream_coco_results(path))
+
+
+def _elements(file: TextIO, path: Path) -> Iterator[Any]:
+    """The elements of the json list in a file, decoded as they come."""
+    decoder = json.JSONDecoder()
+    text = file.read(_PIECE)
+    at = _SPACE.match(text).end()  # type: ignore[union-attr]  # matches anything
+    if text[at : at + 1] != "[":
+        raise ValueError(f"{path}: a COCO result file is a json list with one object a person")
+    at, expected, ended = at + 1, "first", False
+    while True:
+        if len(text) - at < _PIECE // 2 and not ended:
+            more = file.read(_PIECE)
+            text, at, ended = text[at:] + more, 0, not more
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        sign = text[at : at + 1]
+        if sign == "]" and expected != "element":
+            break
+        if expected == "comma":
+            if sign != ",":
+                raise json.JSONDecodeError("expected , or ]", text, at)
+            at, expected = at + 1, "element"
+            continue
+        element, at = decoder.raw_decode(text, at)
+        expected = "comma"
+        yield element
+    rest = text[at + 1 :] + file.read(_PIECE)
+    if rest.strip():
+        raise json.JSONDecodeError("something follows the list", rest, 0)
 
 
 def write_coco_results(results: Sequence[Mapping[str, Any]], path: Path) -> None:

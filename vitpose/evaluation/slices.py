@@ -4,15 +4,19 @@ A group's AP counts its persons only (`KeypointEvaluator.evaluate(only=...)`), s
 of crowds does not lower the AP of persons who stand alone.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
+from pycocotools import mask
 
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.ground_truth import GroundTruth, TruthPerson
 
 SMALL_BOX, LARGE_BOX = 96.0, 192.0
 """Pixels of a box's longer side; a 256 x 192 crop enlarges the small and shrinks the large."""
+
+OVERLAP = 0.1
+"""Above this IoU of two people's boxes they overlap (Ronchi and Perona, ICCV 2017)."""
 
 BORDER = 2.0
 """A box that comes this close to the image's edge, in pixels, is taken as cut by it."""
@@ -21,15 +25,18 @@ BORDER = 2.0
 def members(truth: GroundTruth) -> dict[str, list[int]]:
     """Annotation ids of each group, in the order of a table; groups without a member are left out.
 
-    Groups: persons in the image (one, two, three or more), the box's longer side, the share of the
-    labelled keypoints that are visible rather than occluded, and whether the image cuts the person.
+    Groups: persons in the image (one, two, three or more), whether another person's box overlaps, the
+    box's longer side, the share of the labelled keypoints that are visible rather than occluded, and
+    whether the image cuts the person. Persons without a labelled keypoint are neighbours too, regions
+    of a crowd are not.
     """
     persons = [person for person in truth.persons if person.counts]
     neighbours = Counter(person.image_id for person in truth.persons if not person.iscrowd)
+    overlapped = _overlapped(truth)
     groups: dict[str, list[int]] = {
         name: []
         for name in (
-            "one_person", "two_people", "crowded",
+            "one_person", "two_people", "crowded", "apart", "overlapped",
             "small_box", "medium_box", "large_box",
             "all_visible", "some_occluded", "most_occluded",
             "whole", "truncated",
@@ -39,6 +46,7 @@ def members(truth: GroundTruth) -> dict[str, list[int]]:
         count = neighbours[person.image_id]
         names = [
             "one_person" if count == 1 else "two_people" if count == 2 else "crowded",
+            "overlapped" if person.annotation_id in overlapped else "apart",
             _box_group(person),
             _visibility_group(person),
         ]
@@ -53,6 +61,21 @@ def members(truth: GroundTruth) -> dict[str, list[int]]:
 def ap_by_slice(evaluator: KeypointEvaluator) -> dict[str, float]:
     """AP of each group of `members`."""
     return {name: evaluator.evaluate(only=ids)["AP"] for name, ids in members(evaluator.truth).items()}
+
+
+def _overlapped(truth: GroundTruth) -> set[int]:
+    """Annotation ids of the persons whose box overlaps that of another person of the image."""
+    by_image: dict[int, list[TruthPerson]] = defaultdict(list)
+    for person in truth.persons:
+        if not person.iscrowd:
+            by_image[person.image_id].append(person)
+    found = set()
+    for people in by_image.values():
+        boxes = np.stack([person.bbox_xywh for person in people])
+        iou = mask.iou(boxes, boxes, [0] * len(people))
+        np.fill_diagonal(iou, 0)
+        found |= {people[i].annotation_id for i in np.flatnonzero((iou > OVERLAP).any(axis=1))}
+    return found
 
 
 def _box_group(person: TruthPerson) -> str:

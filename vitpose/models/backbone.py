@@ -164,7 +164,8 @@ class Backbone(VisionTransformer):
         tokens = self.encode(tokens, extra_tokens, dataset_index)
         rows, columns = self.grid_hw
         tokens = tokens[:, : rows * columns]
-        return tokens.reshape(len(images), rows, columns, -1).permute(0, 3, 1, 2)
+        # shape[0], not len(), which would write the batch size into an exported graph
+        return tokens.reshape(images.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
 
     def encode(
         self,
@@ -174,7 +175,7 @@ class Backbone(VisionTransformer):
     ) -> Tensor:
         """Embedded tokens (B, N, D) through the blocks and the final norm: (B, N + E, D)."""
         if extra_tokens is not None:
-            extra = extra_tokens.to(tokens.dtype).expand(len(tokens), -1, -1)
+            extra = extra_tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([tokens, extra], dim=1)
         for block in self.blocks:
             if self.grad_checkpointing and self.training:

@@ -11,7 +11,8 @@ from torch import Tensor
 from vitpose.models import layouts
 from vitpose.models.config import PoseConfig
 from vitpose.models.sizes import LAYER_NORM_EPS, PATCH, find_size, size_of_shape
-from vitpose.skeletons import COCO_17, Skeleton, skeleton_from_coco_category
+from vitpose.skeleton_files import skeleton_from_coco_category
+from vitpose.skeletons import COCO_17, Skeleton
 
 _PLUS_HEADS = (("aic", 14), ("mpii", 16), ("ap10k", 17), ("apt36k", 17), ("coco_wholebody", 133))
 """ViTPose+'s further heads in their published order, with their keypoints."""

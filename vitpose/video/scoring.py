@@ -76,8 +76,8 @@ def score_labels(labels: Path, ground_truth: Path, skeleton: Skeleton) -> dict[s
         "AP75": precisions[5],
         "precision": float(hits.mean()) if len(hits) else 0.0,
         "recall": float(hits.sum()) / max(annotated, 1),
-        "identity_switches": float(switches),
-        "people": float(annotated),
+        "identity_switches": int(switches),
+        "people": annotated,
     }
 
 

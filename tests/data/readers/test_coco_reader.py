@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from vitpose.data.prepared import load_rejected, save_rejected
 from vitpose.data.readers.coco import read_coco
+from vitpose.data.readers.formats import read_people
 from vitpose.data.rows import REPEATED_IMAGE, PersonSet
 from vitpose.skeletons import COCO_17, LSP_14
 
@@ -49,6 +52,8 @@ def independent_counts(path: Path) -> Counter:
 @pytest.mark.parametrize(
     ("annotations", "images", "used", "skeleton"),
     [
+        ("formats/coco/test_coco.json", "formats/coco", 12, COCO_17),
+        ("formats/ochuman/test_ochuman.json", "formats/ochuman", 5, COCO_17),
         ("coco_mini/annotations/person_keypoints_train2017.json", "coco_mini/train2017", 86, COCO_17),
         ("coco_mini/annotations/person_keypoints_val2017.json", "coco_mini/val2017", 68, COCO_17),
         ("lspet/train.json", "lspet/images", 4000, LSP_14),
@@ -66,6 +71,14 @@ def test_counts_of_real_files(shared_data, annotations, images, used, skeleton):
     assert len(people.rows) + sum(one.annotation_id is not None for one in people.rejected) == len(
         json.loads((shared_data / annotations).read_text())["annotations"]
     )
+
+
+def test_people_without_boxes_are_rejected_for_that(shared_data):
+    """MPII-TRB's file has neither boxes nor a stated unit of its scale."""
+    folder = shared_data / "formats/mpii"
+    people = read_coco(folder / "test_mpii_trb.json", folder, "trb")
+    assert people.skeleton.num_keypoints == 40
+    assert [one.reason for one in people.rejected] == ["bbox is not 4 numbers"] * 5
 
 
 def test_repeated_image_entries_count_once(shared_data, tmp_path):
@@ -106,8 +119,8 @@ def test_row_carries_what_the_file_says(folder, read_one, person):
     np.testing.assert_array_equal(row.visibility, annotation["keypoints"][2::3])
 
 
-def test_missing_area_is_that_of_the_clean_box(read_one):
-    assert read_one(area=None).rows[0].area == 49 * 59
+def test_missing_area_is_that_of_the_box(read_one):
+    assert read_one(area=None).rows[0].area == 50 * 60
 
 
 def broken_keypoints(value: Any) -> list[Any]:
@@ -141,7 +154,13 @@ def broken_keypoints(value: Any) -> list[Any]:
         ({"image_id": "1"}, "annotation without an integer image_id"),
         ({"image_id": [1]}, "annotation without an integer image_id"),
         ({"id": None}, "annotation without an integer id"),
+        ({"id": 2**63}, "annotation without an integer id"),
+        ({"id": float("inf")}, "annotation without an integer id"),
+        ({"id": 7.5}, "annotation without an integer id"),
         ({"category_id": 3}, "category without keypoints"),
+        ({"iscrowd": "0"}, "iscrowd is not 0 or 1"),
+        ({"iscrowd": float("nan")}, "iscrowd is not 0 or 1"),
+        ({"keypoints": broken_keypoints(10**400)}, "keypoints has a value that is not a number"),
     ],
 )
 def test_unusable_annotation_becomes_a_rejected_row(read_one, change, reason):
@@ -172,6 +191,56 @@ def test_unusable_image_entry_rejects_its_people_for_its_reason(read_one, change
 def test_absent_image_file_rejects_its_people(read_one):
     people = read_one(images=[{**IMAGE, "file_name": "b.jpg"}])
     assert [(one.image, one.reason) for one in people.rejected] == [("b.jpg", "image file absent")]
+
+
+@pytest.mark.parametrize("file_name", ["x" * 5000, 7, ["a.jpg"], "half a character \ud800.jpg"])
+def test_a_name_that_no_file_can_have_is_absent_and_can_be_written_down(read_one, tmp_path, file_name):
+    people = read_one(images=[{**IMAGE, "file_name": file_name}])
+    assert [one.reason for one in people.rejected] == ["image file absent"]
+    save_rejected(people.rejected, tmp_path / "rejected.parquet")
+    assert load_rejected(tmp_path / "rejected.parquet") == people.rejected
+
+
+@pytest.mark.parametrize("file_format", ["coco", "aic", "mpii"])
+def test_a_picture_outside_the_folder_is_never_opened(tmp_path, monkeypatch, file_format):
+    """Where sizes come from the file and where they come from the pictures."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "secret.jpg").touch()
+    person = {"id": 1, "image_id": 1, "bbox": BOX, "keypoints": [20, 20, 2] * 17}
+    names = list(COCO_17.keypoints)
+    content: Any = {
+        "coco": {
+            "images": [{**IMAGE, "file_name": "../secret.jpg"}],
+            "annotations": [person],
+            "categories": [{"id": 1, "name": "person", "keypoints": names}],
+        },
+        "aic": [
+            {
+                "image_id": "../secret",
+                "human_annotations": {"human1": [10, 20, 60, 70]},
+                "keypoint_annotations": {"human1": [30, 40, 1] * 14},
+            }
+        ],
+        "mpii": [
+            {
+                "image": "../secret.jpg",
+                "center": [50, 50],
+                "scale": 0.2,
+                "joints": [[30, 40]] * 16,
+                "joints_vis": [1] * 16,
+            }
+        ],
+    }[file_format]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+
+    def refuse(*arguments: Any) -> None:
+        raise RuntimeError(f"opened {arguments}")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    people = read_people(path, tmp_path / "images", "set", file_format)
+    assert {one.reason for one in people.rejected} == {"file_name leaves the image folder"}
+    assert people.rows == []
 
 
 def test_repeated_annotation_id_keeps_the_first(folder, person, coco_file):

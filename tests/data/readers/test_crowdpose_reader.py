@@ -74,7 +74,7 @@ def test_the_crowd_index_stays(file):
 def test_the_file_is_read_as_coco_too(file):
     people = read_people(file, file.parent, "crowdpose")
     assert people.skeleton == CROWDPOSE_14
-    assert people.rows[0].area == 39 * 49  # of the clean box: the file has none
+    assert people.rows[0].area == 40 * 50  # of the box: the file has none
 
 
 def test_another_format_is_one_clear_line(file):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -95,6 +96,25 @@ def test_pixels_count_from_zero(read):
     row = read([ENTRY]).rows[0]
     np.testing.assert_array_equal(row.keypoints_image[0], [99, 79])
     assert row.visibility.tolist() == [2] * 15 + [0]
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_a_dot_at_matlabs_place_is_the_pixel_that_is_read(tmp_path, original):
+    """MATLAB's image(y, x) is row y - 1, column x - 1."""
+    picture = np.zeros((300, 400, 3), np.uint8)
+    for x, y in ENTRY["joints"]:
+        picture[int(y) - 1, int(x) - 1] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    entry = {**ENTRY, "image": "a.png"}
+    if original:
+        path = write_mat(tmp_path / "mpii.mat", [("a.png", structs([rectangle(entry)]))], [1])
+    else:
+        path = tmp_path / "mpii.json"
+        path.write_text(json.dumps([entry]))
+    row = read_people(path, tmp_path, "mpii", "mpii").rows[0]
+    seen = row.keypoints_image[row.visibility > 0].astype(int)
+    assert len(seen) == 15
+    assert (picture[seen[:, 1], seen[:, 0]] == 255).all()
 
 
 def test_box_is_the_square_of_the_published_loaders(read):

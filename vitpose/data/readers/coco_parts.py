@@ -21,18 +21,36 @@ are evaluated (`use_area=False` in xtcocotools)."""
 CATEGORY_ID = 1
 """Of the one category of a converted file."""
 
+MAX_JSON_BYTES = 1_500_000_000
+"""Largest annotation file that is read."""
+
+_PACKED = {"zip": b"PK\x03\x04", "gzip": b"\x1f\x8b"}
+"""First bytes of what is downloaded in place of a json file."""
+
 
 def read_json(path: Path, expected: str) -> Any:
     """The content of a json file; `expected` is the format in words, for the message.
 
-    Raises `FileNotFoundError` where there is no such file, `ValueError` where it is not json.
+    Raises `FileNotFoundError` where there is no such file, `ValueError` where it is not json or larger
+    than `MAX_JSON_BYTES`.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"annotation file {path} is not there; put the dataset there or name the right path"
         )
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise ValueError(
+            f"{path} has {size / 1e9:.1f} GB; annotations are held in memory whole, at several times "
+            f"their size, and {MAX_JSON_BYTES / 1e9:.1f} GB is the limit: divide the file by its images, "
+            "or take the segmentations out"
+        )
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
+        packed = next((kind for kind, start in _PACKED.items() if data.startswith(start)), None)
+        if packed is not None:
+            raise ValueError(f"it is a {packed} archive: unpack it")
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}); expected {expected}, download or export the file anew"
@@ -47,6 +65,14 @@ def leaves_folder(file_name: str) -> bool:
     return os.path.isabs(file_name) or Path(os.path.normpath(file_name)).parts[:1] == ("..",)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. No file has a name that the system refuses, such as one too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def image_entries(names: Iterable[str], root: Path) -> dict[str, dict[str, Any]]:
     """COCO `images` entries by file name, for formats that state no sizes.
 
@@ -56,7 +82,7 @@ def image_entries(names: Iterable[str], root: Path) -> dict[str, dict[str, Any]]
     entries = {}
     for image_id, name in enumerate(sorted(set(names)), start=1):
         entries[name] = {"id": image_id, "file_name": name}
-        size = _stored_size(root, name)
+        size = None if not name or leaves_folder(name) else stored_size(root / name)
         if size is not None:
             entries[name].update(width=size[0], height=size[1])
     return entries
@@ -74,13 +100,13 @@ def clipped_bbox(x1: float, y1: float, x2: float, y2: float, image: dict[str, An
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def area_of_bbox(bbox_xywh: Any) -> float | None:
-    """`AREA_OF_BBOX` of the box; None where that is not one, which `readers.coco` then says."""
+def area_of_bbox(bbox_xywh: Any, share: float = AREA_OF_BBOX) -> float | None:
+    """A share of the box's area; None where that is not one, which `readers.coco` then says."""
     try:
         _, _, width, height = (float(value) for value in bbox_xywh)
     except (TypeError, ValueError):
         return None
-    return AREA_OF_BBOX * width * height
+    return share * width * height
 
 
 def coco_mapping(
@@ -96,13 +122,11 @@ def coco_mapping(
     return {"images": list(images), "annotations": annotations, "categories": [category]}
 
 
-def _stored_size(root: Path, name: str) -> tuple[int, int] | None:
-    """(width, height) from the header of a picture, before any EXIF orientation."""
-    if not name or "\0" in name or leaves_folder(name):
-        return None
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) in the header of a picture, before any EXIF orientation; None without one."""
     try:
         # Pillow reads no pixels here: 0.1 ms a file where decoding takes several.
-        with Image.open(root / name) as picture:
+        with Image.open(path) as picture:
             return picture.size
     except (OSError, ValueError, Image.DecompressionBombError):
         return None

@@ -1,17 +1,21 @@
 """Which formats are read, and the one way that all of them go: to a COCO mapping, then to people."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vitpose.data.readers.aic import aic_as_coco
+from vitpose.data.readers.apt36k import apt36k_as_coco
 from vitpose.data.readers.coco import load_coco, people_from_coco
+from vitpose.data.readers.coco_complete import complete
 from vitpose.data.readers.crowdpose import crowdpose_as_coco
 from vitpose.data.readers.lspet import lspet_as_coco
 from vitpose.data.readers.mpii import mpii_as_coco
+from vitpose.data.readers.posetrack import posetrack_as_coco
+from vitpose.data.readers.wholebody import wholebody_as_coco
 from vitpose.data.rows import PersonSet
 
-Format = Literal["coco", "aic", "mpii", "crowdpose", "lspet"]
-"""Of an annotation file; see the module of the same name."""
+Format = Literal["coco", "wholebody", "aic", "mpii", "crowdpose", "posetrack18", "apt36k", "lspet"]
+"""Of an annotation file; see the module of that name. COCO's are OCHuman's and AP-10K's too."""
 
 
 def load_annotations(annotations: Path, images: Path, file_format: Format = "coco") -> dict[str, Any]:
@@ -29,18 +33,24 @@ def load_annotations(annotations: Path, images: Path, file_format: Format = "coc
         raise FileNotFoundError(f"image folder {images} is not there; put or link the images there")
     match file_format:
         case "coco":
-            return load_coco(annotations)
+            return complete(load_coco(annotations), annotations)
+        case "wholebody":
+            return wholebody_as_coco(annotations)
         case "aic":
             return aic_as_coco(annotations, images)
         case "mpii":
             return mpii_as_coco(annotations, images)
         case "crowdpose":
             return crowdpose_as_coco(annotations)
+        case "posetrack18":
+            return posetrack_as_coco(annotations)
+        case "apt36k":
+            return apt36k_as_coco(annotations)
         case "lspet":
             return lspet_as_coco(annotations, images)
         case _:
             raise ValueError(
-                f"format {file_format!r} is not read; expected coco, aic, mpii, crowdpose or lspet"
+                f"format {file_format!r} is not read; expected one of {', '.join(get_args(Format))}"
             )
 
 
