@@ -11,7 +11,6 @@ what that takes.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -125,11 +124,16 @@ def peak_mb(side: str, annotations: Path, results: Path) -> tuple[float, float]:
 
 def only(side: str, annotations: Path, results: Path) -> None:
     """One side in this process; prints memory in KB before and at the peak, and CPU seconds."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     start = time.process_time()
     {"ours": ours, "theirs": theirs}[side](annotations, results)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(before, peak, time.process_time() - start)
+    print(before, peak_kb(), time.process_time() - start)
+
+
+def peak_kb() -> int:
+    """Of this process; `ru_maxrss` would be that of the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
 
 
 def large_file(annotations: Path, rows: Rows, folder: Path, size_mb: int) -> None:
@@ -207,9 +211,9 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
             {"figures from files": partial(ours, annotations, results)},
             arguments.rounds,
         )
-        for side in ("ours", "theirs"):
-            peak, before = peak_mb(side, annotations, results)
-            print(f"peak memory, {side}: {peak:.0f} MB, {before:.0f} of them before anything is read")
+    for side in ("ours", "theirs"):
+        peak, before = peak_mb(side, annotations, results)
+        print(f"peak memory, {side}: {peak:.0f} MB, {before:.0f} of them before anything is read")
     if arguments.file_mb:
         large_file(annotations, rows, folder, arguments.file_mb)
 

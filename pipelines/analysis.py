@@ -12,9 +12,8 @@ from typing import Any
 from vitpose.evaluation.bootstrap import ap_interval
 from vitpose.evaluation.calibration import Calibration, keypoint_calibration, person_calibration
 from vitpose.evaluation.coco import KeypointEvaluator
-from vitpose.evaluation.curves import precision_recall
+from vitpose.evaluation.curves import RECALLS, precision_at_recalls
 from vitpose.evaluation.errors import KINDS, Diagnosis, diagnose
-from vitpose.evaluation.judge import RECALLS
 from vitpose.evaluation.pairing import pair
 from vitpose.evaluation.slices import ap_by_slice, members
 from vitpose.skeletons import Skeleton
@@ -43,7 +42,7 @@ def analyse(evaluator: KeypointEvaluator, *, samples: int) -> Analysis:
     diagnosis = diagnose(predictions, evaluator.truth, evaluator.skeleton)
     people = person_calibration(predictions)
     keypoints = keypoint_calibration(predictions, diagnosis)
-    curves = precision_recall(matches)
+    curves = precision_at_recalls(matches.found, matches.wrong, int(matches.persons.sum()))
     return Analysis(
         figures={
             "AP_interval": asdict(ap_interval(matches, samples=samples)),

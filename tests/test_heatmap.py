@@ -150,7 +150,7 @@ def test_encode_is_the_published_target() -> None:
 
 @pytest.mark.parametrize(("border", "error"), [(5, 0.05), (6, 1e-4)])
 def test_decode_inverts_encode_inside_the_map(border: int, error: float) -> None:
-    """Nearer to the border the published blur mirrors a Gaussian that is cut off, and errs by up to 1.4."""
+    """Nearer to the border the published blur mirrors a Gaussian that is cut off, and errs by more."""
     rng = np.random.default_rng(2)
     keypoints = rng.uniform(border, [WIDTH - 1 - border, HEIGHT - 1 - border], (40, 17, 2))
     heatmaps, _ = encode(torch.tensor(keypoints), torch.full((40, 17), 2), (WIDTH, HEIGHT))

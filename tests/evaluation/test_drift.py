@@ -35,6 +35,14 @@ def test_drift_is_the_distance_moved_in_each_group() -> None:
     assert everyone.p95 == pytest.approx(np.percentile(distances, 95))
 
 
+def test_the_median_and_the_95th_percentile() -> None:
+    plain = people([100.0], joints=101)
+    moved = plain.copy()
+    moved[0, :, 1] += np.arange(101)
+    everyone = keypoint_drift(plain, moved, np.ones((1, 101), bool), [100.0])[0]
+    assert [everyone.median, everyone.p95, everyone.largest] == pytest.approx([50, 95, 100])
+
+
 def test_only_what_counts_counts() -> None:
     plain = people([50, 60, 70])
     moved = plain.copy()

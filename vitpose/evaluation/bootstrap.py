@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.evaluation.judge import RECALLS, Matches
+from vitpose.evaluation.curves import precision_at_recalls
+from vitpose.evaluation.judge import Matches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,15 +37,8 @@ def average_precision(matches: Matches, draws: NDArray[np.int64] | None = None) 
     if persons == 0:
         return -1.0
     weight = times[matches.image_index]
-    found = np.cumsum(matches.found * weight, axis=1)  # (T, D)
-    wrong = np.cumsum(matches.wrong * weight, axis=1)
-    precision = found / (found + wrong + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    total = 0.0
-    for recall, best in zip(found / persons, envelope, strict=True):
-        at = np.searchsorted(recall, RECALLS, side="left")
-        total += best[at[at < len(best)]].sum()
-    return float(total / (len(found) * len(RECALLS)))
+    curves = precision_at_recalls(matches.found * weight, matches.wrong * weight, persons)
+    return float(curves.mean())
 
 
 def ap_interval(matches: Matches, *, seed: int = 0, samples: int = 1000, level: float = 0.95) -> Interval:

@@ -1,23 +1,35 @@
-"""The curve behind an AP: the precision that a model has at each recall, as COCO interpolates it.
+"""The curve behind an AP: the precision at each recall, as COCO interpolates it.
 
-Takes the decisions of `judge.coco_matches`; the mean of the curve over recalls is the AP.
+Takes decisions on detections; the mean of the curve over recalls and thresholds is the AP.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.evaluation.judge import RECALLS, Matches
+RECALLS = np.linspace(0, 1, 101)
+"""Where COCO reads off the precision."""
 
 
-def precision_recall(matches: Matches) -> NDArray[np.float64]:
-    """(T, 101): precision at `judge.RECALLS` for each OKS threshold, 0 where it is not reached.
+def precision_at_recalls(
+    found: NDArray[np.number] | NDArray[np.bool_],
+    wrong: NDArray[np.number] | NDArray[np.bool_],
+    persons: int,
+) -> NDArray[np.float64]:
+    """(T, 101): precision at `RECALLS` for each of T thresholds, 0 where the recall is not reached.
 
-    What pycocotools has in `eval["precision"]` for all sizes. Raises `ValueError` where nobody counts.
+    What pycocotools has in `eval["precision"]`, to the last bit.
+
+    Args:
+        found: (T, D) how often each detection is right, the highest score first.
+        wrong: (T, D) how often it is wrong; what is neither does not count.
+        persons: to find.
+
+    Raises:
+        ValueError: nobody to find, so that there is no recall.
     """
-    persons = int(matches.persons.sum())
-    if persons == 0:
+    if persons <= 0:
         raise ValueError("nobody to find, so there is no recall")
-    found, wrong = np.cumsum(matches.found, axis=1), np.cumsum(matches.wrong, axis=1)
+    found, wrong = np.cumsum(found, axis=1), np.cumsum(wrong, axis=1)
     precision = found / (found + wrong + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     curves = np.zeros((len(found), len(RECALLS)))

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.evaluation.curves import RECALLS, precision_at_recalls
 from vitpose.evaluation.detections import Detections
 from vitpose.evaluation.ground_truth import GroundTruth
 from vitpose.evaluation.matching import THRESHOLDS, Decisions, match
 
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """In pycocotools' order."""
-
-RECALLS = np.linspace(0, 1, 101)
-"""Where COCO reads off the precision."""
 
 _AT_50, _AT_75 = 0, 5  # of THRESHOLDS
 
@@ -105,22 +103,11 @@ def _curves(
 
     -1 everywhere where nobody counts.
     """
-    precision = np.full((len(THRESHOLDS), len(RECALLS)), -1.0)
-    recall = np.full(len(THRESHOLDS), -1.0)
     if persons == 0:
-        return precision, recall
-    for t in range(len(THRESHOLDS)):
-        found = np.cumsum(matched[:, t] & ~ignored[:, t]).astype(np.float64)
-        wrong = np.cumsum(~matched[:, t] & ~ignored[:, t]).astype(np.float64)
-        ratio = found / (wrong + found + np.spacing(1))
-        envelope = np.maximum.accumulate(ratio[::-1])[::-1]
-        reached = found / persons
-        at = np.searchsorted(reached, RECALLS, side="left")
-        inside = at < len(envelope)
-        precision[t] = 0
-        precision[t, inside] = envelope[at[inside]]
-        recall[t] = reached[-1] if len(reached) else 0
-    return precision, recall
+        return np.full((len(THRESHOLDS), len(RECALLS)), -1.0), np.full(len(THRESHOLDS), -1.0)
+    found = (matched & ~ignored).T
+    precision = precision_at_recalls(found, (~matched & ~ignored).T, persons)
+    return precision, np.count_nonzero(found, axis=1) / persons
 
 
 def _mean(values: NDArray[np.float64]) -> float:

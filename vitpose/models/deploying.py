@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ class DeployReport:
 def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) -> DeployReport:
     """Write the model of `folder` to `out`; for OpenVINO its weights go beside it, into a .bin.
 
-    `onnx-int8` has the weights of its matrix products as integers of 7 bits (8 overflow on processors
+    `onnx-int8` has the weights of its matrix products as integers of 7 bits (8 saturate on processors
     without VNNI) and quantises their inputs as they come.
 
     Args:
@@ -182,7 +182,7 @@ def _write_onnx(
     program: torch.export.ExportedProgram, file: Path, described: str, *, external_data: bool = False
 ) -> None:
     _need("onnxscript", "export")
-    made = torch.onnx.export(
+    made: Any = torch.onnx.export(  # its type allows for None, which is for the old exporter
         program,
         dynamo=True,
         input_names=["images"],
