@@ -93,6 +93,13 @@ def test_decode_holds_on_maps_smaller_than_the_blur() -> None:
         assert decode(maps)[0][:, 0] == pytest.approx(np.stack(expected), abs=1e-4), (height, width)
 
 
+def test_a_map_is_decoded_to_the_bit_as_it_is_alone() -> None:
+    maps = blobs(np.random.default_rng(5), 300, margin=2, peaks=1).reshape(50, 6, HEIGHT, WIDTH)
+    together = decode(maps)[0]
+    for n in range(50):
+        assert (decode(maps[n : n + 1])[0][0] == together[n]).all()
+
+
 def test_a_blur_that_is_none_is_refused() -> None:
     maps = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
     for kernel in (0, 10, -1):

@@ -124,7 +124,7 @@ def test_an_old_champion_is_measured_again_on_new_data(evaluated):
     for model, digest in (("finetune-tiny", "data-1"), ("distill-nano", "data-2")):
         write_metrics(
             evaluated, model, 0.7, data_digest=digest, protocol={**PROTOCOL, **rules},
-            slices=dict.fromkeys(("one_person", "all_visible", "small_box", "whole"), 0.7),
+            slices=dict.fromkeys(("one_person", "apart", "all_visible", "small_box", "whole"), 0.7),
         )  # fmt: skip
     result = run(evaluated, "distill-nano", data=data)
     figures = result["decisions"][0]["figures"]
