@@ -31,7 +31,8 @@ from vitpose.data.people import PeopleConfig, write_people_dataset
 from vitpose.data.readers.coco import read_coco
 from vitpose.data.rows import PersonRow, PersonSet
 from vitpose.data.sampling import Entry, EpochSampler, SampleGenerators
-from vitpose.data.shards import CropShards, StoredCrop, write_shards
+from vitpose.data.shard_writing import write_shards
+from vitpose.data.shards import CropShards, StoredCrop
 from vitpose.data.whole_images import ImagePeople
 from vitpose.skeletons import Skeleton
 

@@ -27,7 +27,7 @@ from vitpose.data.held_out import write_held_out
 from vitpose.data.leaks import HeldOutImages
 from vitpose.data.pixels import decode_rgb, encode_jpeg
 from vitpose.data.readers.coco import load_coco, people_from_coco, read_coco
-from vitpose.data.shards import by_image, write_records
+from vitpose.data.shard_writing import by_image, write_records
 from vitpose.skeletons import COCO_17
 
 CROP_WH = (192, 256)

@@ -188,7 +188,7 @@ def _predict(
     """Give the evaluator a model's predictions; returns which model it was."""
     from pipelines.prediction import load_predictor
     from pipelines.registry import resolve_model
-    from vitpose.inference import predict_annotations
+    from vitpose.annotation_inference import predict_annotations
     from vitpose.models.deployed import ExportedModel
 
     found = resolve_model(model)

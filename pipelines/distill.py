@@ -139,7 +139,7 @@ def distill(
     prepared = load_prepared(data)
     check_weights(recipe.dataset_weights, prepared.datasets)
     architecture = pose_training.pose_config(student, model, prepared, recipe)
-    recorded = pose_training.as_params(
+    recorded = params.as_plain(
         size=student,
         model=model,
         recipe=recipe,

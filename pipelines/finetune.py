@@ -57,7 +57,7 @@ def finetune(
     prepared = load_prepared(data)
     check_weights(recipe.dataset_weights, prepared.datasets)
     architecture = pose_training.pose_config(size, model, prepared, recipe)
-    recorded = pose_training.as_params(
+    recorded = params.as_plain(
         size=size,
         model=model,
         recipe=recipe,

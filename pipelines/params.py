@@ -157,3 +157,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise ValueError(f"{where}: got {value!r}, expected int")
         return value
     raise ValueError(f"{where}: got {value!r}, expected {getattr(hint, '__name__', hint)}")
+
+
+def as_plain(**sections: Any) -> dict[str, Any]:
+    """Configurations as nested plain values, for MLflow, fingerprints and provenance."""
+    return {
+        name: dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+        for name, value in sections.items()
+    }

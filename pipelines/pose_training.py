@@ -1,6 +1,5 @@
 """What finetuning and distillation share: the recipe, the model for the prepared data, the batches."""
 
-import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,13 +190,3 @@ def write_model(
     model.load_state_dict(state["model"])
     save_model(model, out, provenance=provenance)
     (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
-
-
-def as_params(**sections: Any) -> dict[str, Any]:
-    """Configurations as nested plain values, for MLflow, fingerprints and provenance."""
-    return {
-        name: dataclasses.asdict(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type)
-        else value
-        for name, value in sections.items()
-    }

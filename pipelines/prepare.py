@@ -34,7 +34,8 @@ from vitpose.data.readers.formats import Format, load_annotations
 from vitpose.data.remote import local_path
 from vitpose.data.rows import PersonRow, PersonSet, Rejected
 from vitpose.data.shard_format import Record
-from vitpose.data.shards import by_image, digest_of, write_records
+from vitpose.data.shard_writing import by_image, write_records
+from vitpose.data.shards import digest_of
 from vitpose.data.validation import check_rejected_share, leaked_images, rejected_counts
 from vitpose.data.whole_images import FOLDER, image_rows, stored_wh
 

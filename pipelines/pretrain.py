@@ -16,7 +16,7 @@ import ray.train
 import torch
 from torch import Tensor, nn
 
-from pipelines import entry, params, pose_training, ray_train
+from pipelines import entry, params, ray_train
 from pipelines.train_worker import Job, fit_and_report
 from vitpose.data import whole_images
 from vitpose.data.loading import image_loader
@@ -134,7 +134,7 @@ def pretrain(
         patch_padding=config.patch_padding,
     )
     crops = pictures(data, config)
-    recorded = pose_training.as_params(size=size, image_hw=image_hw, pretrain=config)
+    recorded = params.as_plain(size=size, image_hw=image_hw, pretrain=config)
 
     def write(state: dict[str, Any], run_id: str) -> None:
         mae = MaskedAutoencoder(architecture)

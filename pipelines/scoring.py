@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from vitpose.annotation_inference import predict_annotations
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.pck import PckResult, pck
-from vitpose.inference import PosePredictor, predict_annotations
+from vitpose.inference import PosePredictor
 from vitpose.models.pose import PoseModel
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vitpose.geometry import (
+    checked_boxes,
     clip_bbox,
     crop_matrix,
     heatmap_to_image,
@@ -100,3 +101,13 @@ def test_warp_image_is_black_outside_the_image() -> None:
     crop = warp_image(image, crop_matrix((0.0, 0.0), (60.0, 80.0), CROP_WH), CROP_WH)
     assert crop[0, 0].tolist() == [0, 0, 0]
     assert crop[140, 110].tolist() == [200, 200, 200]
+
+
+def test_checked_boxes_names_the_first_bad_box() -> None:
+    assert checked_boxes([]).shape == checked_boxes(np.zeros((0, 4))).shape == (0, 4)
+    sane = [5, 5, 10, 10]
+    for bad in ([5, 5, 0, 10], [5, 5, 10, -3], [np.nan, 5, 10, 10], [5, np.inf, 10, 10]):
+        with pytest.raises(ValueError, match="box 1 is"):
+            checked_boxes([sane, bad, sane])
+    with pytest.raises(ValueError, match=r"shape \(N, 4\), got \(4,\)"):
+        checked_boxes(sane)

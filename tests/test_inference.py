@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vitpose.annotation_inference import predict_annotations
 from vitpose.data.pixels import MEAN, STD
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.geometry import padded_region
-from vitpose.inference import PosePredictor, predict_annotations
-from vitpose.models.pose import PoseConfig, PoseModel, build_model
+from vitpose.inference import PosePredictor
+from vitpose.models.pose import HeatmapModel, PoseConfig, PoseModel, build_model
 from vitpose.skeletons import COCO_17, LSP_14, Skeleton
 
 DOTS = Skeleton(
@@ -28,7 +29,7 @@ DOTS = Skeleton(
 )
 
 
-class DotSeer(nn.Module):
+class DotSeer(HeatmapModel):
     """Finds dots by color, and tells left from right as a person's are told: by where they are.
 
     A red and a green dot are hands, and the one further to the right of the picture is the left hand;

@@ -35,6 +35,27 @@ def xywh_to_xyxy(bboxes_xywh: ArrayLike) -> Array:
     return bboxes
 
 
+def checked_boxes(bboxes_xywh: ArrayLike) -> Array:
+    """(N, 4) boxes as float64, N from 0.
+
+    Raises `ValueError` for another shape, and with the index of the first box that is not finite or
+    has no size.
+    """
+    bboxes = np.asarray(bboxes_xywh, np.float64)
+    if bboxes.size == 0:
+        return bboxes.reshape(0, 4)
+    if bboxes.ndim != 2 or bboxes.shape[1] != 4:
+        raise ValueError(f"bboxes_xywh must have shape (N, 4), got {bboxes.shape}")
+    bad = ~np.isfinite(bboxes).all(axis=1) | (bboxes[:, 2:] <= 0).any(axis=1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"box {first} is {bboxes[first].tolist()}; expected finite x, y and a width and height "
+            "> 0 (xywh, not two corners)"
+        )
+    return bboxes
+
+
 def clip_bbox(bbox_xywh: ArrayLike, image_wh: tuple[int, int]) -> Array:
     """The "clean box" of the published training samples, (4,).
 

@@ -1,15 +1,13 @@
 """Images and boxes in, keypoints out.
 
 `PosePredictor` cuts each box out of the original image (UDP, one bilinear resampling), runs the model
-on batches that are filled across images, decodes the heatmaps and maps the keypoints back.
-`predict_annotations` does so for a COCO annotation file, with its own boxes or a detector's. Knows
-neither training nor metrics.
+on batches that are filled across images, decodes the heatmaps and maps the keypoints back. Knows
+neither training nor metrics; `annotation_inference` asks it about every box of a COCO file.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +15,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from vitpose.data.pixels import read_rgb, to_model_input
-from vitpose.evaluation.boxes import annotated_boxes, checked_boxes, detected_boxes
-from vitpose.evaluation.ground_truth import GroundTruth, TruthImage, check_skeleton, read_ground_truth
-from vitpose.evaluation.results import PersonPrediction
-from vitpose.geometry import PADDING, crop_matrix, heatmap_to_image, padded_region, warp_image
+from vitpose.data.pixels import to_model_input
+from vitpose.geometry import (
+    PADDING,
+    checked_boxes,
+    crop_matrix,
+    heatmap_to_image,
+    padded_region,
+    warp_image,
+)
 from vitpose.heatmap import BLUR_KERNEL, blur_sigma_of, decode, flip_back
-from vitpose.models.deployed import ExportedModel
-from vitpose.models.pose import PoseModel
+from vitpose.models.pose import HeatmapModel
 from vitpose.skeletons import Skeleton
 
 _LONGEST_SIDE = 32766  # cv2.warpAffine addresses pixels with 16 bits
@@ -73,7 +74,7 @@ class PosePredictor:
 
     def __init__(
         self,
-        model: PoseModel | ExportedModel,
+        model: HeatmapModel,
         *,
         flip_test: bool = False,
         batch_size: int | None = None,
@@ -135,9 +136,7 @@ class PosePredictor:
     @property
     def precision(self) -> str:
         """Of the model's arithmetic, such as float32."""
-        if isinstance(self.model, ExportedModel):
-            return self.model.precision
-        return str(self.dtype or self._weights).removeprefix("torch.")
+        return self.model.precision if self.dtype is None else str(self.dtype).removeprefix("torch.")
 
     def __call__(self, image: Image, bboxes_xywh: ArrayLike) -> Poses:
         """Keypoints of the boxes of one image.
@@ -229,71 +228,3 @@ def _checked_image(image: Image) -> Image:
             f"{_LONGEST_SIDE}: scale it or cut it into tiles"
         )
     return np.ascontiguousarray(image)  # OpenCV takes no negative strides, as in bgr[..., ::-1]
-
-
-def predict_annotations(
-    predictor: PosePredictor,
-    annotations: Path | GroundTruth,
-    images: Path,
-    *,
-    detections: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[PersonPrediction]:
-    """Predict for every box of a COCO annotation file, or of a detector's file for the same images.
-
-    Args:
-        predictor: of the file's skeleton.
-        annotations: COCO annotation file, or what was read from one.
-        images: folder that its `file_name`s are relative to.
-        detections: COCO box file; None for the annotated boxes.
-        progress: called after each image with how many are done and how many there are.
-
-    Returns:
-        predictions in the order of the images and boxes, ready for `evaluation.coco`.
-
-    Raises:
-        FileNotFoundError: a file or an image is not there.
-        ValueError: see `read_ground_truth`, `detected_boxes`; an image that does not decode, is of
-            another size than annotated or lies outside `images`.
-    """
-    truth = (
-        annotations
-        if isinstance(annotations, GroundTruth)
-        else read_ground_truth(annotations, area_of_bbox=1.0)  # a file without areas will do here
-    )
-    check_skeleton(truth, predictor.skeleton)
-    requests = annotated_boxes(truth) if detections is None else detected_boxes(truth, detections)
-    pictures = ((_read_image(images, r.image), r.bboxes_xywh) for r in requests)
-    predictions: list[PersonPrediction] = []
-    for done, (request, poses) in enumerate(
-        zip(requests, predictor.stream(pictures), strict=True), start=1
-    ):
-        _, extents = padded_region(request.bboxes_xywh, predictor.crop_wh, predictor.padding)
-        predictions += [
-            PersonPrediction(
-                image_id=request.image.image_id,
-                annotation_id=annotation_id,
-                bbox_xywh=request.bboxes_xywh[n],
-                bbox_score=float(request.bbox_scores[n]),
-                keypoints_image=poses.keypoints[n],
-                scores=poses.scores[n],
-                area=float(extents[n].prod()),
-            )
-            for n, annotation_id in enumerate(request.annotation_ids)
-        ]
-        if progress is not None:
-            progress(done, len(requests))
-    return predictions
-
-
-def _read_image(root: Path, image: TruthImage) -> Image:
-    path = root / image.file_name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"image {image.image_id}: file_name {image.file_name!r} leaves {root}")
-    if not path.is_file():
-        raise FileNotFoundError(f"image {image.image_id} not found at {path}; check the image folder")
-    picture = read_rgb(path)
-    found = (picture.shape[1], picture.shape[0])
-    if image.image_wh not in (None, found):
-        raise ValueError(f"{path} has size {found}, its annotations are for {image.image_wh}")
-    return picture

@@ -7,7 +7,8 @@ import pytest
 
 from vitpose.data.readers.coco import read_coco
 from vitpose.data.rows import Rejected
-from vitpose.data.shards import CropShards, digest_of, shard_paths, write_shards
+from vitpose.data.shard_writing import write_shards
+from vitpose.data.shards import CropShards, digest_of, shard_paths
 
 OPTIONS = {"crop_wh": (48, 64), "rows_per_shard": 5}
 

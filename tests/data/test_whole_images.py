@@ -10,7 +10,8 @@ from vitpose.data.augmentation import AugmentationConfig
 from vitpose.data.loading import image_loader, pose_loader
 from vitpose.data.pixels import read_rgb
 from vitpose.data.sampling import EpochSampler
-from vitpose.data.shards import CropShards, write_shards
+from vitpose.data.shard_writing import write_shards
+from vitpose.data.shards import CropShards
 from vitpose.data.whole_images import ImagePeople, image_rows, stored_wh
 from vitpose.skeletons import COCO_17
 

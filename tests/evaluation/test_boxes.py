@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from vitpose.evaluation.boxes import annotated_boxes, checked_boxes, detected_boxes
+from vitpose.evaluation.boxes import annotated_boxes, detected_boxes
 from vitpose.evaluation.ground_truth import read_ground_truth
 
 Write = Callable[..., Path]
@@ -73,13 +72,3 @@ def test_detections_of_another_data_set_are_refused(raw: dict[str, Any], write: 
         detected_boxes(truth, write([row], "boxes.json"))
     with pytest.raises(ValueError, match="has no 'bbox'"):
         detected_boxes(truth, write([{"image_id": 2, "keypoints": []}], "boxes.json"))
-
-
-def test_checked_boxes_names_the_first_bad_box() -> None:
-    assert checked_boxes([]).shape == checked_boxes(np.zeros((0, 4))).shape == (0, 4)
-    sane = [5, 5, 10, 10]
-    for bad in ([5, 5, 0, 10], [5, 5, 10, -3], [np.nan, 5, 10, 10], [5, np.inf, 10, 10]):
-        with pytest.raises(ValueError, match="box 1 is"):
-            checked_boxes([sane, bad, sane])
-    with pytest.raises(ValueError, match=r"shape \(N, 4\), got \(4,\)"):
-        checked_boxes(sane)

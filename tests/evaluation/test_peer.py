@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from vitpose.annotation_inference import predict_annotations
 from vitpose.data.pixels import read_rgb, to_model_input
 from vitpose.evaluation.boxes import ImageBoxes, annotated_boxes, detected_boxes
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.geometry import padded_region
-from vitpose.inference import PosePredictor, predict_annotations
+from vitpose.inference import PosePredictor
+from vitpose.models.pose import HeatmapModel
 from vitpose.skeletons import COCO_17
 from vitpose.video.detectors import make_detector
 
@@ -28,7 +30,7 @@ CROP_WH, HEATMAP_WH = np.array([192, 256]), np.array([48, 64])
 LOWEST_SCORE = 0.1  # of a box; from 0.05 on there are half as many again, and AP is the same
 
 
-class Peer(nn.Module):
+class Peer(HeatmapModel):
     """The network as a pose model; it takes one crop at a time."""
 
     def __init__(self, path: Path) -> None:

@@ -19,11 +19,12 @@ from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.gallery import gallery
 from pipelines.pose_training import Recipe
 from tests.pipelines.conftest import prepare_people
+from vitpose.annotation_inference import predict_annotations
 from vitpose.data.augmentation import NO_AUGMENTATION
 from vitpose.data.pixels import read_rgb
 from vitpose.data.prepared import load_prepared
 from vitpose.geometry import clip_bbox
-from vitpose.inference import PosePredictor, predict_annotations
+from vitpose.inference import PosePredictor
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_model, save_model, weights_digest
 from vitpose.training.engine import fit

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import finetune, pose_training
+from pipelines import finetune, params, pose_training
 from pipelines.pose_training import ModelConfig, Recipe
 from tests.pipelines.conftest import prepare_people
 from vitpose.data.loading import PoseBatch
@@ -158,7 +158,7 @@ def test_a_written_model_is_the_trained_one(tmp_path: Path) -> None:
 
 
 def test_parameters_are_plain_values() -> None:
-    recorded = pose_training.as_params(
+    recorded = params.as_plain(
         size="nano", model=ModelConfig(image_hw=(64, 48)), recipe=RECIPE, init=None
     )
     assert json.loads(json.dumps(recorded))["recipe"]["augmentation"]["flip_probability"] == 0.5

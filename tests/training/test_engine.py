@@ -16,7 +16,8 @@ from vitpose.data.augmentation import NO_AUGMENTATION
 from vitpose.data.loading import PoseBatch, pose_loader
 from vitpose.data.people import PeopleConfig, write_people_dataset
 from vitpose.data.readers.coco import read_coco
-from vitpose.data.shards import CropShards, write_shards
+from vitpose.data.shard_writing import write_shards
+from vitpose.data.shards import CropShards
 from vitpose.models.freezing import freeze_attention, freeze_ffn
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.training import checkpoint

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vitpose.evaluation.ground_truth import GroundTruth, TruthImage
 from vitpose.evaluation.results import stream_coco_results
@@ -29,27 +29,6 @@ class ImageBoxes:
     """(N,), 1 for annotated boxes."""
     annotation_ids: list[int | None]
     """N of them, None for a detector's boxes."""
-
-
-def checked_boxes(bboxes_xywh: ArrayLike) -> NDArray[np.float64]:
-    """(N, 4) boxes as float64, N from 0.
-
-    Raises `ValueError` for another shape, and with the index of the first box that is not finite or
-    has no size.
-    """
-    bboxes = np.asarray(bboxes_xywh, np.float64)
-    if bboxes.size == 0:
-        return bboxes.reshape(0, 4)
-    if bboxes.ndim != 2 or bboxes.shape[1] != 4:
-        raise ValueError(f"bboxes_xywh must have shape (N, 4), got {bboxes.shape}")
-    bad = ~np.isfinite(bboxes).all(axis=1) | (bboxes[:, 2:] <= 0).any(axis=1)
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"box {first} is {bboxes[first].tolist()}; expected finite x, y and a width and height "
-            "> 0 (xywh, not two corners)"
-        )
-    return bboxes
 
 
 def annotated_boxes(truth: GroundTruth) -> list[ImageBoxes]:

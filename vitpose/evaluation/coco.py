@@ -119,7 +119,7 @@ class KeypointEvaluator:
         ]
 
     def process_predictions(self, predictions: Sequence[PersonPrediction]) -> None:
-        """`process` for predictions of any images, such as `inference.predict_annotations` gives."""
+        """`process` for predictions of any images, such as `predict_annotations` gives."""
         for p in predictions:
             self.process(
                 p.image_id,

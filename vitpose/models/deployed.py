@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitpose.models.config import PoseConfig
 from vitpose.models.folders import FORMAT, read_config
-from vitpose.models.pose import PoseModel
+from vitpose.models.pose import HeatmapModel
 from vitpose.models.weights import load_model, weights_digest
 
 SUFFIXES = (".onnx", ".pt2", ".xml")
@@ -32,7 +32,7 @@ DESCRIPTION = "vitpose"
 _Run = Callable[[Tensor], Tensor]
 
 
-class ExportedModel(nn.Module):
+class ExportedModel(HeatmapModel):
     """An exported file, ready to run: one head, no parameters, on the CPU."""
 
     def __init__(self, file: Path, described: Mapping[str, Any], run: _Run) -> None:
@@ -59,7 +59,7 @@ class ExportedModel(nn.Module):
         return self._run(images.float())
 
 
-def load_runnable(path: Path) -> PoseModel | ExportedModel:
+def load_runnable(path: Path) -> HeatmapModel:
     """The model of a folder, or of an exported file."""
     return load_exported(path) if is_exported(path) else load_model(path)
 

@@ -13,7 +13,22 @@ from vitpose.models.heads import ClassicHead, SimpleHead
 from vitpose.models.sizes import find_size
 
 
-class PoseModel(nn.Module):
+class HeatmapModel(nn.Module):
+    """What a `PosePredictor` runs: a `PoseModel` here, or a file exported from one (`deployed`).
+
+    Normalised images (B, 3, H, W) to heatmaps (B, K, H / 4, W / 4), for one head.
+    """
+
+    config: PoseConfig
+
+    @property
+    def precision(self) -> str:
+        """Of its arithmetic, such as float32."""
+        weight = next(self.parameters(), None)
+        return "float32" if weight is None else str(weight.dtype).removeprefix("torch.")
+
+
+class PoseModel(HeatmapModel):
     """Normalised images (B, 3, H, W) to heatmaps (B, K, H / 4, W / 4)."""
 
     knowledge_token: nn.Parameter | None
