@@ -36,6 +36,11 @@ class EvaluateConfig:
     """Draws for the 95 % interval of AP."""
     precision: Literal["float32", "bfloat16"] = "float32"
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "gallery", "worst", "bootstrap"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluate.{name} is {getattr(self, name)}; expected at least 1")
+
 
 def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) -> dict[str, Any]:
     """Every figure of `model` on the held-out people of `data`; pictures go to `plots`."""

@@ -197,3 +197,9 @@ def test_the_figures_go_to_the_run_that_trained_the_model(
     assert written["model"] == "finetune-nano" and written["protocol"]["flip_test"] is False
     recorded = MlflowClient(experiments.tracking_uri()).get_run(run_id).data.metrics
     assert recorded.get("val_AP") == (written["AP"] if known else None)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "gallery", "worst", "bootstrap"])
+def test_a_count_below_one_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"evaluate\.{name} is 0; expected at least 1"):
+        EvaluateConfig(**{name: 0})
