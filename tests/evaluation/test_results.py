@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitpose.evaluation import results
+from vitpose import json_pieces
 from vitpose.evaluation.results import (
     PersonPrediction,
     coco_results,
@@ -66,10 +66,10 @@ def test_a_file_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "results.json"
     for indent, spaces in ((None, ""), (1, " \n\t\r\n")):
         path.write_text(spaces + json.dumps(rows, indent=indent) + spaces, encoding="utf-8")
-        for piece in (4096, 9000, 1 << 23):
-            monkeypatch.setattr(results, "_PIECE", piece)
+        for piece in (64, 9000, 1 << 23):
+            monkeypatch.setattr(json_pieces, "_PIECE", piece)
             assert list(stream_coco_results(path)) == rows
-    monkeypatch.setattr(results, "_PIECE", 4096)
+    monkeypatch.setattr(json_pieces, "_PIECE", 4096)
     first = next(stream_coco_results(path))  # the rest of the file is not read
     assert first == rows[0]
 

@@ -6,7 +6,6 @@ An entry has image_id, category_id, keypoints (x, y, score of each) and the pers
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,7 @@ from numpy.typing import NDArray
 
 from vitpose.evaluation.ground_truth import TruthPerson
 from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_nms, rescore
-
-_PIECE = 1 << 23  # characters in memory at one time; an entry is much shorter
-_SPACE = re.compile(r"[ \t\n\r]*")
+from vitpose.json_pieces import JsonPieces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,31 +174,11 @@ def read_coco_results(path: Path) -> list[dict[str, Any]]:
 
 def _elements(file: TextIO, path: Path) -> Iterator[Any]:
     """The elements of the json list in a file, decoded as they come."""
-    decoder = json.JSONDecoder()
-    text = file.read(_PIECE)
-    at = _SPACE.match(text).end()  # type: ignore[union-attr]  # matches anything
-    if text[at : at + 1] != "[":
+    pieces = JsonPieces(file)
+    if pieces.sign() != "[":
         raise ValueError(f"{path}: a COCO result file is a json list with one object a person")
-    at, expected, ended = at + 1, "first", False
-    while True:
-        if len(text) - at < _PIECE // 2 and not ended:
-            more = file.read(_PIECE)
-            text, at, ended = text[at:] + more, 0, not more
-        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
-        sign = text[at : at + 1]
-        if sign == "]" and expected != "element":
-            break
-        if expected == "comma":
-            if sign != ",":
-                raise json.JSONDecodeError("expected , or ]", text, at)
-            at, expected = at + 1, "element"
-            continue
-        element, at = decoder.raw_decode(text, at)
-        expected = "comma"
-        yield element
-    rest = text[at + 1 :] + file.read(_PIECE)
-    if rest.strip():
-        raise json.JSONDecodeError("something follows the list", rest, 0)
+    yield from pieces.elements()
+    pieces.end()
 
 
 def write_coco_results(results: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -47,6 +47,7 @@ def test_every_species_counts_and_all_are_one_category(tmp_path: Path) -> None:
     assert people.rows[0].visibility.tolist() == [2, 2, 2, 0, *[2] * 13]
     content = load_annotations(path, tmp_path)
     assert [one["category_name"] for one in content["annotations"]] == list(SPECIES)
+    content["annotations"] = list(content["annotations"])
     (tmp_path / "val.json").write_text(json.dumps(content))
     assert len(read_ground_truth(tmp_path / "val.json").persons) == 3
 

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitpose.data.readers.coco_complete import complete
-from vitpose.data.readers.coco_parts import area_of_bbox, is_file, leaves_folder, read_json
+from vitpose.data.readers.coco_parts import (
+    LISTS,
+    area_of_bbox,
+    is_file,
+    leaves_folder,
+    missing_lists,
+    read_json,
+)
+from vitpose.data.readers.coco_stream import stream_coco
 from vitpose.data.rows import (
     CROWD,
     NO_KEYPOINTS,
@@ -40,7 +48,7 @@ def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
     entry of `images`. Image sizes are the file's; pictures are opened when crops are cut.
 
     Args:
-        annotations: the json file, held in memory whole; at most `coco_parts.MAX_JSON_BYTES`.
+        annotations: the json file, of any size; its annotations are read one by one.
         images: the folder that `file_name` is relative to; a name that leaves it is never opened.
         name: of the dataset, written to every row.
 
@@ -48,7 +56,7 @@ def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
         FileNotFoundError: the file or the folder is not there.
         ValueError: the file is not COCO keypoint json.
     """
-    return people_from_coco(complete(load_coco(annotations), annotations), annotations, images, name)
+    return people_from_coco(complete(stream_coco(annotations), annotations), annotations, images, name)
 
 
 def load_coco(path: Path) -> dict[str, Any]:
@@ -57,13 +65,9 @@ def load_coco(path: Path) -> dict[str, Any]:
     Raises `FileNotFoundError` and `ValueError`, as `read_coco` does.
     """
     content = read_json(path, "COCO keypoint annotations")
-    parts = ("images", "annotations", "categories")
-    missing = [p for p in parts if not isinstance(content, dict) or not isinstance(content.get(p), list)]
+    missing = [p for p in LISTS if not isinstance(content, dict) or not isinstance(content.get(p), list)]
     if missing:
-        raise ValueError(
-            f"{path} is not COCO keypoint annotations: no list {', '.join(missing)} at its top; "
-            "expected an object with the lists images, annotations and categories"
-        )
+        raise missing_lists(path, missing)
     return content
 
 

@@ -3,10 +3,12 @@
 A file `skeleton.json` beside the annotations gives the skeleton (`vitpose.skeleton_files.read_skeleton`).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitpose.data.readers.coco_parts import area_of_bbox
+from vitpose.data.readers.coco_stream import Annotations
 from vitpose.skeleton_files import read_skeleton
 
 SKELETON_FILE = "skeleton.json"
@@ -33,10 +35,16 @@ def complete(content: dict[str, Any], annotations: Path) -> dict[str, Any]:
     if not named or any(c["keypoints"] != named[0]["keypoints"] for c in named):
         return content
     names = {_key(c.get("id")): c.get("name") for c in named}
-    people = [
-        _in_category(one, named[0], names) if isinstance(one, dict) else one
-        for one in content["annotations"]
-    ]
+
+    def change(one: Any) -> Any:
+        return _in_category(one, named[0], names) if isinstance(one, dict) else one
+
+    annotated = content["annotations"]
+    people = (
+        replace(annotated, change=change)
+        if isinstance(annotated, Annotations)
+        else [change(one) for one in annotated]
+    )
     others = [c for c in categories if _key(c.get("id")) not in names]
     return {**content, "annotations": people, "categories": [named[0], *others]}
 

@@ -6,7 +6,8 @@ decides who is used and why not. Pictures are opened for their size only, where 
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ AREA_OF_BBOX = 0.53
 """A person's area as a share of its box, where a data set has none: the rule with which AIC and CrowdPose
 are evaluated (`use_area=False` in xtcocotools)."""
 
+LISTS = ("images", "annotations", "categories")
+"""Of a COCO file."""
+
 CATEGORY_ID = 1
 """Of the one category of a converted file."""
 
 MAX_JSON_BYTES = 1_500_000_000
-"""Largest annotation file that is read."""
+"""Largest annotation file that is read whole; COCO's own form is not (`coco_stream`)."""
 
 _PACKED = {"zip": b"PK\x03\x04", "gzip": b"\x1f\x8b"}
 """First bytes of what is downloaded in place of a json file."""
@@ -36,33 +40,52 @@ def read_json(path: Path, expected: str) -> Any:
     Raises `FileNotFoundError` where there is no such file, `ValueError` where it is not json or larger
     than `MAX_JSON_BYTES`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"annotation file {path} is not there; put the dataset there or name the right path"
-        )
-    size = path.stat().st_size
+    size = path.stat().st_size if path.is_file() else 0
     if size > MAX_JSON_BYTES:
         raise ValueError(
             f"{path} has {size / 1e9:.1f} GB; annotations are held in memory whole, at several times "
             f"their size, and {MAX_JSON_BYTES / 1e9:.1f} GB is the limit: divide the file by its images, "
             "or take the segmentations out"
         )
+    with json_errors(path, expected):
+        return json.loads(path.read_bytes(), object_hook=without_outline)
+
+
+@contextmanager
+def json_errors(path: Path, expected: str) -> Iterator[None]:
+    """What is wrong with the text of an annotation file, found inside, as one `ValueError`.
+
+    Raises `FileNotFoundError` where there is no such file, before anything else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"annotation file {path} is not there; put the dataset there or name the right path"
+        )
     try:
-        data = path.read_bytes()
-        packed = next((kind for kind, start in _PACKED.items() if data.startswith(start)), None)
+        with path.open("rb") as file:
+            start = file.read(4)
+        packed = next((kind for kind, mark in _PACKED.items() if start.startswith(mark)), None)
         if packed is not None:
             raise ValueError(f"it is a {packed} archive: unpack it")
-        return json.loads(data, object_hook=_without_outline)
+        yield
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}); expected {expected}, download or export the file anew"
         ) from None
 
 
-def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+def without_outline(entry: dict[str, Any]) -> dict[str, Any]:
     """Outlines of people are the larger part of COCO's files, and nothing here reads them."""
     entry.pop("segmentation", None)
     return entry
+
+
+def missing_lists(path: Path, missing: Iterable[str]) -> ValueError:
+    """The error for a json file that is no COCO file."""
+    return ValueError(
+        f"{path} is not COCO keypoint annotations: no list {', '.join(missing)} at its top; "
+        "expected an object with the lists images, annotations and categories"
+    )
 
 
 def leaves_folder(file_name: str) -> bool:

@@ -5,8 +5,9 @@ from typing import Any, Literal, get_args
 
 from vitpose.data.readers.aic import aic_as_coco
 from vitpose.data.readers.apt36k import apt36k_as_coco
-from vitpose.data.readers.coco import load_coco, people_from_coco
+from vitpose.data.readers.coco import people_from_coco
 from vitpose.data.readers.coco_complete import complete
+from vitpose.data.readers.coco_stream import stream_coco
 from vitpose.data.readers.crowdpose import crowdpose_as_coco
 from vitpose.data.readers.lspet import lspet_as_coco
 from vitpose.data.readers.mpii import mpii_as_coco
@@ -21,6 +22,8 @@ Format = Literal["coco", "wholebody", "aic", "mpii", "crowdpose", "posetrack18",
 def load_annotations(annotations: Path, images: Path, file_format: Format = "coco") -> dict[str, Any]:
     """An annotation file as a COCO mapping: lists `images`, `annotations`, `categories`.
 
+    Of a COCO file, `annotations` is no list but `coco_stream.Annotations`, to iterate over.
+
     Raises:
         FileNotFoundError: the file or the image folder is not there.
         ValueError: the file is not of the format.
@@ -33,7 +36,7 @@ def load_annotations(annotations: Path, images: Path, file_format: Format = "coc
         raise FileNotFoundError(f"image folder {images} is not there; put or link the images there")
     match file_format:
         case "coco":
-            return complete(load_coco(annotations), annotations)
+            return complete(stream_coco(annotations), annotations)
         case "wholebody":
             return wholebody_as_coco(annotations)
         case "aic":
