@@ -6,7 +6,8 @@ person in the order of mpii_val.json. Predictions for them are `pos_pred_src` (1
 (N, 16, 2), counted from 1 too, or COCO results whose `annotation_id` counts the persons from 1.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,14 @@ def mpii_pckh(evaluator: KeypointEvaluator, pairs: Pairs, *, alpha: float = 0.5)
 
 
 def is_mpii_arrays(path: Path) -> bool:
-    """Whether a .mat holds the published ground truth of PCKh, and not MPII's RELEASE."""
+    """Whether a .mat holds the published ground truth of PCKh, and not MPII's RELEASE.
+
+    Raises `ValueError` for a .mat that cannot be read.
+    """
     if path.suffix.lower() != ".mat" or not path.is_file():
         return False
-    try:
+    with _reading(path):
         return any(name == "pos_gt_src" for name, _, _ in whosmat(path))
-    except (MatReadError, ValueError, TypeError, NotImplementedError):
-        return False  # whoever reads it says what is wrong
 
 
 def pckh_of_arrays(
@@ -134,7 +136,18 @@ def _by_number(rows: Iterable[Mapping[str, Any]], count: int) -> tuple[NDArray[n
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; expected a MATLAB file, .mat")
-    try:
+    with _reading(path):
         return loadmat(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What scipy says of a broken .mat, as one `ValueError`.
+
+    It has no common error: MatReadError for an empty file, ValueError and TypeError for damaged headers,
+    NotImplementedError for MATLAB 7.3, which is HDF5.
+    """
+    try:
+        yield
     except (MatReadError, ValueError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"{path} is no MATLAB file that can be read: {error}") from error
+        raise ValueError(f"{path} is not a MATLAB file that can be read: {error}") from error
