@@ -83,7 +83,7 @@ def test_what_pckh_cannot_measure_is_refused(
     with pytest.raises(FileNotFoundError, match=r"none.mat"):
         pckh_of_arrays(tmp_path / "none.mat", arrays)
     (tmp_path / "broken.mat").write_bytes(b"no matlab")
-    with pytest.raises(ValueError, match=r"broken.mat is no MATLAB file"):
+    with pytest.raises(ValueError, match=r"broken.mat is not a MATLAB file"):
         pckh_of_arrays(tmp_path / "broken.mat", arrays)
     from scipy.io import savemat
 
