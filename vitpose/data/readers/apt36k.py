@@ -12,6 +12,7 @@ from typing import Any
 
 from vitpose.data.readers.coco import load_coco
 from vitpose.data.readers.coco_complete import complete
+from vitpose.data.readers.coco_parts import check_keypoints
 from vitpose.skeletons_animal import AP10K_17
 
 _ROOT = re.compile(r"AP-36k-patr\d+", re.IGNORECASE)
@@ -23,12 +24,7 @@ def apt36k_as_coco(annotations: Path) -> dict[str, Any]:
     Raises `FileNotFoundError` where the file is not there, `ValueError` where it is not APT-36K's.
     """
     content = load_coco(annotations)
-    names = [c.get("keypoints") for c in content["categories"] if isinstance(c, dict)]
-    if list(AP10K_17.keypoints) not in names:
-        raise ValueError(
-            f"{annotations}: keypoints {names[:1]} are not APT-36K's {list(AP10K_17.keypoints)}; "
-            "read the file as format coco"
-        )
+    check_keypoints(content, AP10K_17, annotations, "APT-36K")
     images = [
         {**one, "file_name": _relative(one.get("file_name"))} if isinstance(one, dict) else one
         for one in content["images"]

@@ -88,6 +88,16 @@ def missing_lists(path: Path, missing: Iterable[str]) -> ValueError:
     )
 
 
+def check_keypoints(content: dict[str, Any], skeleton: Skeleton, path: Path, whose: str) -> None:
+    """Raises `ValueError` unless a category of a COCO mapping has the keypoints of `skeleton`."""
+    names = [c.get("keypoints") for c in content["categories"] if isinstance(c, dict)]
+    if list(skeleton.keypoints) not in names:
+        raise ValueError(
+            f"{path}: keypoints {names[:1]} are not {whose}'s {list(skeleton.keypoints)}; "
+            "read the file as format coco"
+        )
+
+
 def leaves_folder(file_name: str) -> bool:
     """Whether a name points outside its folder; such a file is never opened.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitpose.data.readers.coco import load_coco
-from vitpose.data.readers.coco_parts import area_of_bbox
+from vitpose.data.readers.coco_parts import area_of_bbox, check_keypoints
 from vitpose.skeletons import CROWDPOSE_14
 
 
@@ -18,12 +18,7 @@ def crowdpose_as_coco(annotations: Path) -> dict[str, Any]:
     Raises `FileNotFoundError` where the file is not there, `ValueError` where it is not CrowdPose's.
     """
     content = load_coco(annotations)
-    names = [c.get("keypoints") for c in content["categories"] if isinstance(c, dict)]
-    if list(CROWDPOSE_14.keypoints) not in names:
-        raise ValueError(
-            f"{annotations}: keypoints {names[:1]} are not CrowdPose's {list(CROWDPOSE_14.keypoints)}; "
-            "read the file as format coco"
-        )
+    check_keypoints(content, CROWDPOSE_14, annotations, "CrowdPose")
     people = [
         {**one, "area": area_of_bbox(one.get("bbox"))} if isinstance(one, dict) else one
         for one in content["annotations"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitpose.data.readers.coco import load_coco
-from vitpose.data.readers.coco_parts import area_of_bbox
+from vitpose.data.readers.coco_parts import area_of_bbox, check_keypoints
 from vitpose.skeletons import POSETRACK_17
 
 
@@ -21,12 +21,7 @@ def posetrack_as_coco(annotations: Path) -> dict[str, Any]:
     Raises `FileNotFoundError` where the file is not there, `ValueError` where it is not PoseTrack's.
     """
     content = load_coco(annotations)
-    names = [c.get("keypoints") for c in content["categories"] if isinstance(c, dict)]
-    if list(POSETRACK_17.keypoints) not in names:
-        raise ValueError(
-            f"{annotations}: keypoints {names[:1]} are not PoseTrack's {list(POSETRACK_17.keypoints)}; "
-            "read the file as format coco"
-        )
+    check_keypoints(content, POSETRACK_17, annotations, "PoseTrack")
     people = [
         {**one, "area": area_of_bbox(one.get("bbox")), "keypoints": _seen(one.get("keypoints"))}
         if isinstance(one, dict)
