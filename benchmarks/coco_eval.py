@@ -27,7 +27,7 @@ from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.evaluation.judge import coco_figures
 from vitpose.evaluation.pycocotools_judge import pycocotools_figures
 from vitpose.evaluation.results import read_coco_results, stream_coco_results
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 Rows = list[dict[str, Any]]
 

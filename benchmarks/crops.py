@@ -14,8 +14,8 @@ import transformers
 from numpy.typing import NDArray
 
 from benchmarks.timing import one_thread, ratios
-from vitpose.data.pixels import to_model_input
 from vitpose.geometry import crop_matrix, padded_region, warp_image
+from vitpose.pixels import to_model_input
 
 CROP_WH = (192, 256)
 

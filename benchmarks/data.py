@@ -27,14 +27,14 @@ from benchmarks.timing import one_thread, ratios
 from vitpose import heatmap
 from vitpose.data.augmentation import AugmentationConfig
 from vitpose.data.loading import Loader, People, PoseBatch, pose_loader
-from vitpose.data.people import PeopleConfig, write_people_dataset
-from vitpose.data.readers.coco import read_coco
-from vitpose.data.rows import PersonRow, PersonSet
 from vitpose.data.sampling import Entry, EpochSampler, SampleGenerators
-from vitpose.data.shard_writing import write_shards
 from vitpose.data.shards import CropShards, StoredCrop
-from vitpose.data.whole_images import ImagePeople
-from vitpose.skeletons import Skeleton
+from vitpose.people.dataset import PeopleConfig, write_people_dataset
+from vitpose.preparation.readers.coco import read_coco
+from vitpose.preparation.rows import PersonRow, PersonSet
+from vitpose.preparation.shard_writing import write_shards
+from vitpose.preparation.whole_images import ImagePeople
+from vitpose.skeletons.human import Skeleton
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 SIGMA = 2

@@ -20,16 +20,16 @@ import torch
 import transformers
 
 from benchmarks.plain_path import OURS, THEIRS, Array, Definitions, Image, Network, plain_path, their_path
-from vitpose.data.pixels import read_rgb
 from vitpose.evaluation.boxes import annotated_boxes
 from vitpose.evaluation.ground_truth import read_ground_truth
+from vitpose.exchange.exporting import export_weights
+from vitpose.exchange.importing import import_weights
 from vitpose.inference import PosePredictor
-from vitpose.models.exporting import export_weights
 from vitpose.models.heads import ClassicHead
-from vitpose.models.importing import import_weights
 from vitpose.models.pose import PoseConfig, PoseModel, build_model
 from vitpose.models.weights import load_model, save_model
-from vitpose.skeletons import COCO_17, Skeleton
+from vitpose.pixels import read_rgb
+from vitpose.skeletons.human import COCO_17, Skeleton
 
 SURE = 0.2  # keypoints above this score count towards a person's, and in the table
 

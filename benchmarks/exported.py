@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.forward import ratios, report_difference
-from vitpose.models.deployed import load_exported
-from vitpose.models.deploying import deploy
+from vitpose.exchange.deployed import load_exported
+from vitpose.exchange.deploying import deploy
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_model, save_model
 

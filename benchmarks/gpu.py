@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from benchmarks.peers import hugging_face
 from vitpose.models.accounting import cost
 from vitpose.models.pose import PoseConfig, build_model
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 IMAGE_HW = (256, 192)
 

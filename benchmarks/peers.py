@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import nn
 
-from vitpose.models.importing import import_weights
+from vitpose.exchange.importing import import_weights
 from vitpose.models.pose import PoseModel
 from vitpose.models.sizes import find_size
 from vitpose.models.weights import load_model

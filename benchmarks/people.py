@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from vitpose.data.people import PeopleConfig, render_image, write_people_dataset
+from vitpose.people.dataset import PeopleConfig, render_image, write_people_dataset
 
 
 def rate(count: int, config: PeopleConfig) -> float:

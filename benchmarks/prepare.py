@@ -21,14 +21,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.prepare import PrepareConfig, Source, prepare
-from vitpose.data.cutting import Cutting, cut_in_threads
-from vitpose.data.held_out import write_held_out
-from vitpose.data.leaks import HeldOutImages
-from vitpose.data.pixels import decode_rgb, encode_jpeg
-from vitpose.data.readers.coco import load_coco, people_from_coco, read_coco
-from vitpose.data.shard_writing import by_image, write_records
-from vitpose.skeletons import COCO_17
+from pipelines.stages.prepare import PrepareConfig, Source, prepare
+from vitpose.pixels import decode_rgb, encode_jpeg
+from vitpose.preparation.cutting import Cutting, cut_in_threads
+from vitpose.preparation.held_out import write_held_out
+from vitpose.preparation.leaks import HeldOutImages
+from vitpose.preparation.readers.coco import load_coco, people_from_coco, read_coco
+from vitpose.preparation.shard_writing import by_image, write_records
+from vitpose.skeletons.human import COCO_17
 
 CROP_WH = (192, 256)
 

@@ -1,4 +1,4 @@
-"""Wiring: one thin file a stage, and what the stages share with Ray, MLflow and params.yaml.
+"""Wiring: DVC stages, Ray, MLflow and the program around the library `vitpose`.
 
-The library, `vitpose`, never imports anything from here.
+Rooms from the bottom: params, place, experiments, cluster, registry, page, stages, cli; imports go down.
 """

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vitpose.data.pixels import decode_rgb
 from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model
+from vitpose.pixels import decode_rgb
 
 
 class PoseService:

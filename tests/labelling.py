@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-from vitpose.data.people_video import ArchiveConfig, write_people_archive
-from vitpose.label_merge import merge_video, sweep, tidy, write_manifest
-from vitpose.label_plan import (
+from vitpose.labels.merge import merge_video, sweep, tidy, write_manifest
+from vitpose.labels.plan import (
     LabelConfig,
     ModelRef,
     Plan,
@@ -16,11 +15,12 @@ from vitpose.label_plan import (
     plan_video,
     settings_of,
 )
-from vitpose.label_unit import UnitWorker
-from vitpose.labels import PLAN, write_json
+from vitpose.labels.schema import PLAN, write_json
+from vitpose.labels.unit import UnitWorker
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import save_model, weights_digest
-from vitpose.skeletons import COCO_17
+from vitpose.people.video import ArchiveConfig, write_people_archive
+from vitpose.skeletons.human import COCO_17
 
 CONFIG = LabelConfig(boxes="ground_truth", segment_frames=8, batch_size=4)
 

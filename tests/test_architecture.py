@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.imports import closure, imported
+from pipelines.stages.code import closure, imported
 
 STAGES = ("prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label", "report")
 

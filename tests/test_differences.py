@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.test_inference import DotSeer, picture
 from vitpose.inference import PosePredictor
 from vitpose.models.pose import PoseConfig, build_model
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 transformers = pytest.importorskip("transformers")
 

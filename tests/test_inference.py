@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitpose.annotation_inference import predict_annotations
-from vitpose.data.pixels import MEAN, STD
+from vitpose.evaluation.annotation_inference import predict_annotations
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.geometry import padded_region
 from vitpose.inference import PosePredictor
 from vitpose.models.pose import HeatmapModel, PoseConfig, PoseModel, build_model
-from vitpose.skeletons import COCO_17, LSP_14, Skeleton
+from vitpose.pixels import MEAN, STD
+from vitpose.skeletons.human import COCO_17, LSP_14, Skeleton
 
 DOTS = Skeleton(
     name="dots",

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.distill import DistillConfig
-from pipelines.evaluate import EvaluateConfig
+from pipelines.cluster.pose import ModelConfig, Recipe
 from pipelines.params import from_mapping, names, overlay, section
-from pipelines.pose_training import ModelConfig, Recipe
-from pipelines.prepare import PrepareConfig
-from pipelines.pretrain import PretrainConfig
-from pipelines.register import RegisterConfig
-from vitpose.label_plan import LabelConfig
+from pipelines.stages.distill import DistillConfig
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.prepare import PrepareConfig
+from pipelines.stages.pretrain import PretrainConfig
+from pipelines.stages.register import RegisterConfig
+from vitpose.labels.plan import LabelConfig
 from vitpose.models.pose import PoseConfig
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from tests.toy import edit_params, shrink
 from vitpose.data.prepared import load_prepared
-from vitpose.label_verify import verify
+from vitpose.labels.verify import verify
 from vitpose.models.weights import weights_digest
 
 pytestmark = pytest.mark.slow
@@ -201,7 +201,7 @@ def _a_misspelt_key_stops_the_stage(clone: Clone) -> None:
 
     edit_params(clone.folder / "params.yaml", misspell)
     arguments = "nano --data data/prepared --init models/mae-nano --out models/never".split()
-    done = clone.attempt("python", "-m", "pipelines.finetune", *arguments)
+    done = clone.attempt("python", "-m", "pipelines.stages.finetune", *arguments)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("finetune: finetune.sizes.nano.epohcs: no such key; expected one of")
     assert not (clone.folder / "models" / "never").exists()

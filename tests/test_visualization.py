@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitpose.geometry import warp_points
-from vitpose.skeletons import COCO_17, LSP_14, Skeleton
+from vitpose.skeletons.human import COCO_17, LSP_14, Skeleton
 from vitpose.visualization import (
     LEFT,
     OUTLINE,

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from vitpose.data.pixels import to_model_input
 from vitpose.geometry import (
     PADDING,
     checked_boxes,
@@ -26,7 +25,8 @@ from vitpose.geometry import (
 )
 from vitpose.heatmap import BLUR_KERNEL, blur_sigma_of, decode, flip_back
 from vitpose.models.pose import HeatmapModel
-from vitpose.skeletons import Skeleton
+from vitpose.pixels import to_model_input
+from vitpose.skeletons.human import Skeleton
 
 _LONGEST_SIDE = 32766  # cv2.warpAffine addresses pixels with 16 bits
 

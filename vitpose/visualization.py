@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitpose.skeletons import Skeleton
+from vitpose.skeletons.human import Skeleton
 
 LEFT, RIGHT, MIDDLE = (255, 128, 20), (40, 140, 255), (80, 215, 100)
 """RGB."""

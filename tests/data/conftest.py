@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vitpose.data.readers.coco import read_coco
-from vitpose.data.rows import PersonSet
-from vitpose.skeletons import COCO_17
+from vitpose.preparation.readers.coco import read_coco
+from vitpose.preparation.rows import PersonSet
+from vitpose.skeletons.human import COCO_17
 
 NAMES = list(COCO_17.keypoints)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vitpose.data.augmentation import NO_AUGMENTATION, AugmentationConfig, augment, random_view
-from vitpose.data.cutting import plan_cut
 from vitpose.data.shards import StoredCrop
 from vitpose.geometry import warp_points
-from vitpose.skeletons import COCO_17
+from vitpose.preparation.cutting import plan_cut
+from vitpose.skeletons.human import COCO_17
 
 CROP_WH = (48, 64)
 IMAGE_WH = (900, 700)

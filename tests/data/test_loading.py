@@ -6,13 +6,13 @@ import torch
 
 from vitpose.data.augmentation import NO_AUGMENTATION, AugmentationConfig
 from vitpose.data.loading import PoseBatch, image_loader, pose_loader
-from vitpose.data.pixels import to_model_input
 from vitpose.data.sampling import EpochSampler
-from vitpose.data.shard_writing import write_shards
 from vitpose.data.shards import CropShards
 from vitpose.geometry import warp_image, warp_points
 from vitpose.heatmap import encode
-from vitpose.skeletons import COCO_17, LSP_14
+from vitpose.pixels import to_model_input
+from vitpose.preparation.shard_writing import write_shards
+from vitpose.skeletons.human import COCO_17, LSP_14
 
 CROP_WH = (48, 64)
 

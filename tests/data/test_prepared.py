@@ -7,8 +7,8 @@ from vitpose.data.prepared import (
     save_prepared,
     save_rejected,
 )
-from vitpose.data.rows import Rejected
-from vitpose.skeletons import LSP_14
+from vitpose.preparation.rows import Rejected
+from vitpose.skeletons.human import LSP_14
 
 PREPARED = PreparedDataset(
     digest="ab12", skeleton=LSP_14, datasets=("a", "b"), counts={"train": 3}, val_images="data/raw"

@@ -5,10 +5,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vitpose.data.readers.coco import read_coco
-from vitpose.data.rows import Rejected
-from vitpose.data.shard_writing import write_shards
 from vitpose.data.shards import CropShards, digest_of, shard_paths
+from vitpose.preparation.readers.coco import read_coco
+from vitpose.preparation.rows import Rejected
+from vitpose.preparation.shard_writing import write_shards
 
 OPTIONS = {"crop_wh": (48, 64), "rows_per_shard": 5}
 

@@ -1,8 +1,8 @@
 import numpy as np
 
-from vitpose.data.cutting import plan_cut
 from vitpose.data.shards import StoredCrop
 from vitpose.data.unlabelled import random_image_part, random_resized_view
+from vitpose.preparation.cutting import plan_cut
 
 CROP_WH = (48, 64)
 IMAGE_WH = (400, 400)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 def person(annotation_id: int, image_id: int, x: float, **changes: Any) -> dict[str, Any]:

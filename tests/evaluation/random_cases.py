@@ -6,7 +6,7 @@ import numpy as np
 
 from vitpose.evaluation.detections import Detections, extents
 from vitpose.evaluation.ground_truth import GroundTruth, TruthImage, TruthPerson
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 AREAS = (0.0, 32.0**2, 32.0**2 - 1e-9, 96.0**2, 96.0**2 + 1e-9, 500.0, 4000.0, 20000.0, 1e10, 2e10)
 

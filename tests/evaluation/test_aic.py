@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitpose.data.readers.aic import aic_as_coco
 from vitpose.evaluation.aic import aic_figures, challenge_score, with_aic_keypoints
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.crowdpose import AREA_OF_BBOX
 from vitpose.evaluation.ground_truth import ground_truth_of, read_ground_truth
 from vitpose.evaluation.pycocotools_judge import pycocotools_figures
-from vitpose.skeletons import AIC_14
+from vitpose.preparation.readers.aic import aic_as_coco
+from vitpose.skeletons.human import AIC_14
 
 
 def evaluator_of(shared_data: Path, noise: float, keep: float = 1.0, more: int = 0) -> KeypointEvaluator:

@@ -10,7 +10,7 @@ import pytest
 from vitpose.evaluation.bootstrap import ap_interval, average_precision
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.results import read_coco_results
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from vitpose.evaluation.calibration import calibration, keypoint_calibration, pe
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.errors import diagnose
 from vitpose.evaluation.pairing import pair
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 def test_honest_scores_have_no_error() -> None:

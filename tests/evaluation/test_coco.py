@@ -11,7 +11,7 @@ import pytest
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.judge import STATS
 from vitpose.evaluation.results import read_coco_results
-from vitpose.skeletons import COCO_17, LSP_14
+from vitpose.skeletons.human import COCO_17, LSP_14
 
 Write = Callable[..., Path]
 

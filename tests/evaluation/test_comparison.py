@@ -12,7 +12,7 @@ from vitpose.evaluation.bootstrap import ap_interval, average_precision
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.comparison import compare
 from vitpose.evaluation.judge import Matches
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 def matches_of(oks: np.ndarray) -> Matches:

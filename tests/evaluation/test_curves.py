@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.curves import precision_at_recalls
 from vitpose.evaluation.results import read_coco_results
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 def test_the_curve_is_that_of_pycocotools(shared_data: Path) -> None:

@@ -20,7 +20,7 @@ from vitpose.evaluation.errors import (
     keypoint_kinds,
 )
 from vitpose.evaluation.pairing import pair
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 AREA = 8000.0
 ELBOW, MIRROR = COCO_17.index("left_elbow"), COCO_17.index("right_elbow")

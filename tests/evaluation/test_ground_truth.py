@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitpose.evaluation.ground_truth import read_ground_truth
-from vitpose.skeletons import COCO_17, CROWDPOSE_14
+from vitpose.skeletons.human import COCO_17, CROWDPOSE_14
 
 Write = Callable[..., Path]
 

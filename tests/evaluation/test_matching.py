@@ -16,7 +16,7 @@ from vitpose.evaluation.judge import coco_figures, coco_matches
 from vitpose.evaluation.pair_oks import pair_oks, person_arrays
 from vitpose.evaluation.pycocotools_judge import pycocotools_evaluated, pycocotools_figures
 from vitpose.evaluation.results import read_coco_results
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 def ours(truth: GroundTruth, detections: Detections, **limits: Any) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.mpii import is_mpii_arrays, mpii_pckh, pckh_of_arrays
-from vitpose.skeletons import COCO_17, MPII_16
+from vitpose.skeletons.human import COCO_17, MPII_16
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vitpose.evaluation.coco import KeypointEvaluator
-from vitpose.evaluation.oks import oks_matrix
 from vitpose.evaluation.pairing import PairedPredictions, pair
-from vitpose.skeletons import COCO_17
+from vitpose.oks import oks_matrix
+from vitpose.skeletons.human import COCO_17
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitpose.evaluation.pck import pck
-from vitpose.skeletons import COCO_17, LSP_14, Skeleton
+from vitpose.skeletons.human import COCO_17, LSP_14, Skeleton
 
 SHOULDER, HIP = LSP_14.index("left_shoulder"), LSP_14.index("right_hip")
 

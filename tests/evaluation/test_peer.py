@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitpose.annotation_inference import predict_annotations
-from vitpose.data.pixels import read_rgb, to_model_input
+from vitpose.evaluation.annotation_inference import predict_annotations
 from vitpose.evaluation.boxes import ImageBoxes, annotated_boxes, detected_boxes
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.geometry import padded_region
 from vitpose.inference import PosePredictor
 from vitpose.models.pose import HeatmapModel
-from vitpose.skeletons import COCO_17
+from vitpose.pixels import read_rgb, to_model_input
+from vitpose.skeletons.human import COCO_17
 from vitpose.video.detectors import make_detector
 
 CROP_WH, HEATMAP_WH = np.array([192, 256]), np.array([48, 64])

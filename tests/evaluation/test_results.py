@@ -15,7 +15,7 @@ from vitpose.evaluation.results import (
     stream_coco_results,
     write_coco_results,
 )
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 def prediction(score: float, x: float, annotation_id: int | None = None) -> PersonPrediction:

@@ -9,7 +9,7 @@ import pytest
 
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.slices import ap_by_slice, members
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 
 
 @pytest.fixture

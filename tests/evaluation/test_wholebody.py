@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from vitpose.data.readers.wholebody import wholebody_as_coco
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.ground_truth import ground_truth_of
 from vitpose.evaluation.judge import STATS
 from vitpose.evaluation.results import read_coco_results
 from vitpose.evaluation.wholebody import PARTS, joined_results, wholebody_figures
-from vitpose.skeletons import COCO_17
-from vitpose.skeletons_wholebody import WHOLEBODY_133, WHOLEBODY_FIELDS
+from vitpose.preparation.readers.wholebody import wholebody_as_coco
+from vitpose.skeletons.human import COCO_17
+from vitpose.skeletons.wholebody import WHOLEBODY_133, WHOLEBODY_FIELDS
 
 # xtcocotools 1.14.3 on its own example files, in the order of STATS.
 REFERENCE = {

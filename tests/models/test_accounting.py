@@ -8,7 +8,7 @@ from vitpose.models.accounting import activation_bytes, cost, size_table
 from vitpose.models.attention import use_fused_attention
 from vitpose.models.pose import PoseConfig, PoseModel
 from vitpose.models.sizes import SIZES
-from vitpose.skeletons import COCO_17, LSP_14
+from vitpose.skeletons.human import COCO_17, LSP_14
 
 # Parameters in millions (the backbone with 193 position slots, as published) and GMACs at 256x192:
 # backbone, classic head, classic total, simple head, simple total; then the three GMACs.

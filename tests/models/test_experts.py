@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from vitpose.models.experts import ExpertMlp
 from vitpose.models.pose import PoseConfig, build_model, merge_expert
-from vitpose.skeletons import COCO_17, LSP_14
+from vitpose.skeletons.human import COCO_17, LSP_14
 
 
 def test_experts_equal_their_definition():

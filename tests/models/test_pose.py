@@ -5,7 +5,7 @@ import torch
 
 from vitpose.models.attention import use_fused_attention
 from vitpose.models.pose import PoseConfig, build_model
-from vitpose.skeletons import COCO_17, LSP_14
+from vitpose.skeletons.human import COCO_17, LSP_14
 
 
 def small(**changes):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vitpose.data.pixels import encode_jpeg
 from vitpose.data.prepared import PreparedDataset, save_prepared
-from vitpose.skeletons import COCO_17
+from vitpose.pixels import encode_jpeg
+from vitpose.skeletons.human import COCO_17
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def figures() -> Callable[..., dict[str, object]]:
 @pytest.fixture
 def three(mlflow_home: Path, model_folder: Callable[[int], Path]) -> Path:
     """Versions 1, 2 and 3 of model "vitpose" with AP 0.6, 0.7 and 0.8."""
-    from pipelines import registry
+    from pipelines.registry import versions as registry
 
     for seed, AP in enumerate((0.6, 0.7, 0.8)):
         registry.register_version("vitpose", model_folder(seed), made_up_figures(AP))
@@ -76,8 +76,8 @@ def three(mlflow_home: Path, model_folder: Callable[[int], Path]) -> Path:
 
 def prepare_people(folder: Path, count: int, image_wh: tuple[int, int]) -> Path:
     """folder/prepared for 64 x 48 crops: drawn people, trained on and held out too; from folder/raw."""
-    from pipelines.prepare import PrepareConfig, Source, prepare
-    from vitpose.data.people import PeopleConfig, write_people_dataset
+    from pipelines.stages.prepare import PrepareConfig, Source, prepare
+    from vitpose.people.dataset import PeopleConfig, write_people_dataset
 
     write_people_dataset(folder / "raw", count=count, seed=0, config=PeopleConfig(image_wh=image_wh))
     annotations, images = str(folder / "raw" / "annotations.json"), str(folder / "raw" / "images")

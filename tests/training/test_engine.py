@@ -14,12 +14,12 @@ from tests.training.small import OPTIM, Batch, Noise, bits, loss, small_model
 from vitpose import heatmap
 from vitpose.data.augmentation import NO_AUGMENTATION
 from vitpose.data.loading import PoseBatch, pose_loader
-from vitpose.data.people import PeopleConfig, write_people_dataset
-from vitpose.data.readers.coco import read_coco
-from vitpose.data.shard_writing import write_shards
 from vitpose.data.shards import CropShards
 from vitpose.models.freezing import freeze_attention, freeze_ffn
 from vitpose.models.pose import PoseConfig, build_model
+from vitpose.people.dataset import PeopleConfig, write_people_dataset
+from vitpose.preparation.readers.coco import read_coco
+from vitpose.preparation.shard_writing import write_shards
 from vitpose.training import checkpoint
 from vitpose.training.engine import EpochResult, LossFunction, autocast_dtype, fit
 from vitpose.training.losses import heatmap_mse

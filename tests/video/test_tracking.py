@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitpose.skeletons import COCO_17
+from vitpose.skeletons.human import COCO_17
 from vitpose.video.tracking import Tracker, TrackingConfig, iou_matrix
 
 RNG = np.random.default_rng(0)

@@ -1,1 +1,4 @@
-"""Data: readers (one format a file), the built-in people, crop shards, augmentation, loading."""
+"""What training reads: crop shards, augmentation, sampling, loading.
+
+Knows no raw format, no network and no loss.
+"""

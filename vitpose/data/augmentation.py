@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitpose.data.shards import StoredCrop
 from vitpose.geometry import crop_matrix, padded_region, warp_image, warp_points
-from vitpose.skeletons import Skeleton
+from vitpose.skeletons.human import Skeleton
 
 Array = NDArray[np.float64]
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitpose.data.augmentation import AugmentationConfig, augment
-from vitpose.data.pixels import to_model_input
 from vitpose.data.sampling import DatasetShares, Entry, EpochSampler, SampleGenerators
 from vitpose.data.shards import StoredCrop
 from vitpose.data.unlabelled import random_image_part, random_resized_view
-from vitpose.skeletons import Skeleton
+from vitpose.pixels import to_model_input
+from vitpose.skeletons.human import Skeleton
 
 HEATMAP_STRIDE = 4
 """Crop pixels a heatmap pixel, along a side."""

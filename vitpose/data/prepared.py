@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitpose.data.rows import Rejected
-from vitpose.skeletons import Skeleton, skeleton_from_dict
+from vitpose.preparation.rows import Rejected
+from vitpose.skeletons.human import Skeleton, skeleton_from_dict
 
 _FILE = "dataset.json"
 _REJECTED = pa.schema(

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vitpose.data.pixels import decode_trusted
 from vitpose.data.shard_format import GROUP, PATTERN, column_to_numpy, crop_offsets
+from vitpose.pixels import decode_trusted
 
 _CONTENT = ("keypoints", "visibility", "bbox_xywh", "area", "origin_xy", "scale_xy")
 

@@ -1,1 +1,4 @@
-"""How good a model's keypoints are: the published protocols, and where a model is weak."""
+"""The published protocols, exact, and where a model is weak.
+
+Takes predictions; the two files that make them (`annotation_inference`, `held_out`) use `inference`.
+"""

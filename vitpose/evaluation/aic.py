@@ -24,7 +24,7 @@ from vitpose.evaluation.crowdpose import AREA_OF_BBOX
 from vitpose.evaluation.ground_truth import GroundTruth
 from vitpose.evaluation.matching import THRESHOLDS
 from vitpose.evaluation.pair_oks import pair_oks, pairs_within_images, person_arrays
-from vitpose.skeletons import AIC_14
+from vitpose.skeletons.human import AIC_14
 
 VISIBLE = 2
 """Visibility of a joint that counts in the challenge's score, in COCO's terms; AIC's files call it 1."""

@@ -17,10 +17,10 @@ from vitpose.evaluation.detections import Detections, join, pack_results
 from vitpose.evaluation.ground_truth import GroundTruth, check_skeleton, read_ground_truth
 from vitpose.evaluation.judge import Matches, coco_figures, coco_matches
 from vitpose.evaluation.matching import MAX_DETECTIONS
-from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD
 from vitpose.evaluation.ownership import owners
 from vitpose.evaluation.results import Pairs, PersonPrediction, coco_results, paired
-from vitpose.skeletons import Skeleton
+from vitpose.oks import NMS_THRESHOLD, SCORE_THRESHOLD
+from vitpose.skeletons.human import Skeleton
 
 
 class KeypointEvaluator:

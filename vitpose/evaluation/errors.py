@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitpose.evaluation.ground_truth import GroundTruth, TruthPerson
 from vitpose.evaluation.pairing import PairedPredictions
-from vitpose.skeletons import Skeleton
+from vitpose.skeletons.human import Skeleton
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, JITTER, INVERSION, SWAP, MISS = range(5)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.skeleton_files import skeleton_from_coco_category
-from vitpose.skeletons import Skeleton
+from vitpose.skeletons.files import skeleton_from_coco_category
+from vitpose.skeletons.human import Skeleton
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

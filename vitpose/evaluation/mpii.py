@@ -21,7 +21,7 @@ from vitpose.evaluation.detections import pack_results
 from vitpose.evaluation.pck import PckResult
 from vitpose.evaluation.pckh import pckh
 from vitpose.evaluation.results import Pairs
-from vitpose.skeletons import MPII_16
+from vitpose.skeletons.human import MPII_16
 
 _NOWHERE = -1e6
 """Place of a person without a prediction: none of its keypoints is found."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.detections import Detections
 from vitpose.evaluation.ground_truth import TruthPerson
-from vitpose.evaluation.oks import oks_matrix, rescore
 from vitpose.evaluation.results import Pairs
-from vitpose.skeletons import Skeleton
+from vitpose.oks import oks_matrix, rescore
+from vitpose.skeletons.human import Skeleton
 
 MATCH_FROM = 0.1
 """Below this OKS a detection is of nobody (Ronchi and Perona, ICCV 2017: `oksLocThrs` of their code)."""

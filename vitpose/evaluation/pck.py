@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vitpose.skeletons import Skeleton
+from vitpose.skeletons.human import Skeleton
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitpose.evaluation.ground_truth import TruthPerson
-from vitpose.evaluation.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_nms, rescore
 from vitpose.json_pieces import JsonPieces
+from vitpose.oks import NMS_THRESHOLD, SCORE_THRESHOLD, oks_nms, rescore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

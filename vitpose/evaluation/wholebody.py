@@ -22,7 +22,7 @@ from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.detections import Detections, extents
 from vitpose.evaluation.ground_truth import GroundTruth
 from vitpose.evaluation.judge import coco_figures
-from vitpose.skeletons_wholebody import WHOLEBODY_133, WHOLEBODY_FIELDS, WHOLEBODY_PARTS
+from vitpose.skeletons.wholebody import WHOLEBODY_133, WHOLEBODY_FIELDS, WHOLEBODY_PARTS
 
 PARTS = {**WHOLEBODY_PARTS, "whole": range(WHOLEBODY_133.num_keypoints)}
 """Keypoints of each part, in the order of the published tables."""

@@ -1,1 +1,4 @@
-"""The model family: backbone, attention variants, heads, MAE, knowledge token, weights."""
+"""The network alone: backbone, attention, heads, MAE, knowledge token, sizes, and the folders they live in.
+
+Knows no data sets, no training and no foreign file format.
+"""

@@ -6,7 +6,7 @@ from typing import Any
 
 from vitpose.models.sizes import LAYER_NORM_EPS, find_size, grid_of
 from vitpose.models.windows import plan_windows
-from vitpose.skeletons import COCO_17, Skeleton, skeleton_from_dict
+from vitpose.skeletons.human import COCO_17, Skeleton, skeleton_from_dict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,4 @@
-"""Losses, optimizer, the training loop and its checkpoints. Knows neither data sets nor models."""
+"""Losses, optimizer, schedules, the training loop and its checkpoints.
+
+Takes model, loader and loss as arguments: imports neither `data` nor `models`.
+"""

@@ -1,1 +1,4 @@
-"""Video: frames with exact identity, person boxes, identities across frames."""
+"""Frames with exact identity, person detectors, identities across frames.
+
+Knows no poses and no label format.
+"""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from vitpose.evaluation.oks import oks_matrix
+from vitpose.oks import oks_matrix
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.labels import beside
+from vitpose.labels.schema import beside
 
 
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float, *, crf: int = 23) -> int:

@@ -1,0 +1,4 @@
+"""The program `vitpose`, one file a theme.
+
+Imports heavy modules inside its commands.
+"""

@@ -1,0 +1,141 @@
+"""Commands on label datasets: label, verify, export-labels."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PARTIAL = 3
+
+Labels = Annotated[Path, typer.Argument(help="A label dataset: the folder that `label` wrote.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this module's commands into the program."""
+    app.command(no_args_is_help=True)(label)
+    app.command(no_args_is_help=True)(verify)
+    app.command(name="export-labels", no_args_is_help=True)(export_labels)
+
+
+def label(
+    archive: Annotated[Path, typer.Argument(help="A folder of videos, or one video.")],
+    model: Annotated[str, typer.Option(help="A model folder or an MLflow URI.")],
+    out: Annotated[Path, typer.Option(help="The label dataset to write, or to complete.")],
+    detector: Annotated[
+        str | None,
+        typer.Option(help="yolox:FILE.onnx, torchvision:NAME[:WEIGHTS], hog or frame."),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a detector: a boxes file or a folder with one a video (COCO json, MOT "
+            "txt, Parquet), or ground_truth for a built-in archive."
+        ),
+    ] = None,
+    detect_every: Annotated[
+        int, typer.Option(help="Detect in every n-th frame; those between keep the boxes.")
+    ] = 1,
+    box_threshold: Annotated[float, typer.Option(help="Lowest box score, 0..1.")] = 0.3,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average with the mirrored picture: twice the work.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Crops in a forward pass.")] = 32,
+    segment_frames: Annotated[int, typer.Option(help="Frames of a unit of work.")] = 256,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster; default RAY_ADDRESS, else this machine.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove what another model or setting left in OUT.")
+    ] = False,
+) -> None:
+    """Label every frame of an archive of videos, on this machine or on a Ray cluster.
+
+    May be interrupted at any moment: the same command again does what is missing. VITPOSE_WORKERS
+    sets the number of processes. Exit status 3 where a video could not be labelled; manifest.json
+    says which and why.
+
+    Example: vitpose label videos --model models:/vitpose@champion --detector yolox:yolox_s.onnx
+    --out labels
+    """
+    if (detector is None) == (boxes is None):
+        raise typer.BadParameter("give one of --detector and --boxes", param_hint="--detector")
+    from vitpose.labels.plan import LabelConfig, check_request
+
+    config = LabelConfig(
+        detector=detector,
+        boxes=boxes,
+        detect_every=detect_every,
+        box_threshold=box_threshold,
+        flip_test=flip_test,
+        batch_size=batch_size,
+        segment_frames=segment_frames,
+    )
+    check_request(config, archive)
+    from pipelines.cluster.label import label_archive, model_ref
+    from pipelines.registry.versions import resolve_model
+
+    found = resolve_model(model)  # an alias is looked up here, once; the labels name the version
+    reference = model_ref(found.folder, found.name, found.version, found.weights_digest)
+    run = label_archive(archive, out, found.folder, reference, config, address=address, replace=replace)
+    videos = run.manifest["videos"]
+    typer.echo(
+        f"{out}: {len(videos)} videos, {sum(v['frames'] for v in videos)} frames, "
+        f"{sum(v['persons'] for v in videos)} persons; {run.units_done} units done, "
+        f"{run.units_before} were there"
+    )
+    if run.frames_done:
+        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.worker_seconds.items())
+        rate = run.frames_done / run.seconds
+        typer.echo(f"{run.seconds:.1f} s, {rate:.1f} frames/s; time of the workers: {spent}")
+    for entry in run.manifest["quarantined"]:
+        typer.echo(f"not labelled: {entry['video']}: {entry['reason']}", err=True)
+    for video in videos:
+        if video["undecodable"]:
+            typer.echo(f"{video['video']}: {video['undecodable']} frames do not decode", err=True)
+    if run.partial:
+        raise typer.Exit(PARTIAL)
+
+
+def verify(labels: Labels) -> None:
+    """Prove a label dataset: no gap, no duplicate, counts and digests match.
+
+    Exit status 1 where something is wrong, 3 where the labels are sound but videos are missing.
+
+    Example: vitpose verify labels
+    """
+    from vitpose.labels.verify import verify as verify_labels
+
+    report = verify_labels(labels)
+    for problem in report.problems:
+        typer.echo(f"wrong: {problem}", err=True)
+    for entry in report.quarantined:
+        typer.echo(f"not labelled: {entry['video']}: {entry['reason']}", err=True)
+    typer.echo(
+        f"{'sound' if report.ok else 'NOT SOUND'}: {report.videos} videos, {report.units} units, "
+        f"{report.frames} frames ({report.undecodable} do not decode), {report.persons} persons, "
+        f"{len(report.quarantined)} quarantined"
+    )
+    if not report.ok:
+        raise typer.Exit(1)
+    if report.quarantined or report.undecodable:
+        raise typer.Exit(PARTIAL)
+
+
+def export_labels(
+    labels: Labels,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    form: Annotated[
+        str, typer.Option("--format", help="coco (annotations with track ids) or coco-results.")
+    ] = "coco",
+    threshold: Annotated[
+        float, typer.Option(help="coco: keypoints that score less count as not labelled.")
+    ] = 0.3,
+) -> None:
+    """Write labels in the format of another tool.
+
+    Example: vitpose export-labels labels --format coco --out labels.json
+    """
+    from vitpose.labels.export import export_labels as export
+
+    count = export(labels, out, form=form, threshold=threshold)
+    typer.echo(f"{out}: {count} persons")

@@ -1,0 +1,202 @@
+"""Commands on models: models, promote, rollback, history, import-weights, export-weights, sizes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Name = Annotated[str, typer.Argument(help="A registered model, such as vitpose.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put this module's commands into the program."""
+    app.command()(models)
+    app.command(no_args_is_help=True)(promote)
+    app.command(no_args_is_help=True)(rollback)
+    app.command(no_args_is_help=True)(history)
+    app.command(name="import-weights", no_args_is_help=True)(import_weights)
+    app.command(name="export-weights", no_args_is_help=True)(export_weights)
+    app.command()(sizes)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model; default all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the registered versions: alias, AP, run, data.
+
+    Example: vitpose models vitpose
+    """
+    from dataclasses import asdict
+
+    from pipelines.registry.versions import list_models, list_versions
+
+    names = [name] if name else list_models()
+    versions = [version for one in names for version in list_versions(one)]
+    if as_json:
+        typer.echo(json.dumps([{**asdict(v), "uri": v.uri} for v in versions], indent=1))
+        return
+    if not versions:
+        typer.echo("no registered models; `dvc repro register` makes the first", err=True)
+        return
+    rows = [
+        (
+            v.uri,
+            ",".join(v.aliases) or "-",
+            "-" if v.AP is None else f"{v.AP:.3f}",
+            v.source,
+            (v.run_id or "-")[:32],
+            v.data_digest[:12],
+            v.created[:16],
+        )
+        for v in versions
+    ]
+    _table(("version", "alias", "AP", "source", "run", "data", "created"), rows)
+
+
+def promote(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="The version that is to become champion.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not ask the gate; the audit log says so.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is forced; goes into the audit log.")] = None,
+    params_file: Annotated[
+        Path, typer.Option("--params", help="Whose section register.gate has the gate's limits.")
+    ] = Path("params.yaml"),
+) -> None:
+    """Put a version before the gate, and make it the champion if the gate lets it pass.
+
+    Exit status 1 where the gate refuses, with its reasons; either decision goes into the audit log.
+
+    Example: vitpose promote vitpose 3
+
+    Example: vitpose promote vitpose 3 --force --reason "better on night videos"
+    """
+    if force != bool((reason or "").strip()):
+        raise typer.BadParameter("--force and --reason go together", param_hint="--reason")
+    from pipelines.registry import promotion
+
+    if force:
+        event = promotion.promote(name, version, why=str(reason), forced=True)
+        typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}, forced")
+        return
+    from pipelines import params
+    from pipelines.stages.register import RegisterConfig
+
+    config = params.from_mapping(RegisterConfig, params.section(params_file, "register"), "register")
+    decision = promotion.consider(name, version, config.gate)
+    if not decision.promoted:
+        typer.echo(f"refused: {decision.reason}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{name}: champion is version {version}: {decision.reason}")
+
+
+def rollback(
+    name: Name,
+    why: Annotated[str, typer.Option(help="Goes into the audit log.")] = "rollback",
+) -> None:
+    """Make the champion before this one champion again.
+
+    Example: vitpose rollback vitpose --why "jitters on 60 fps"
+    """
+    from pipelines.registry import promotion
+
+    event = promotion.rollback(name, why=why)
+    typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}")
+
+
+def history(
+    name: Name, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+) -> None:
+    """Show who promoted what, when and why. Exit status 1 where the log was tampered with.
+
+    Example: vitpose history vitpose
+    """
+    from dataclasses import asdict
+
+    from pipelines.registry import promotion
+
+    log = promotion.history(name)
+    if as_json:
+        typer.echo(json.dumps(asdict(log), indent=1))
+    else:
+        rows = [
+            (
+                str(e.position),
+                e.when[:16],
+                e.action if e.effective else f"({e.action})",
+                f"{e.champion_before or '-'} -> {e.champion_after or '-'}",
+                e.version,
+                e.who,
+                e.why,
+            )
+            for e in log.events
+        ]
+        _table(("#", "when", "what", "champion", "version", "who", "why"), rows)
+    for problem in log.problems:
+        typer.echo(f"wrong: {problem}", err=True)
+    if log.problems:
+        raise typer.Exit(1)
+
+
+def import_weights(
+    source: Annotated[Path, typer.Argument(help="A checkpoint file, or a folder with one.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    image_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Input width and height that the weights are for; default: as found."),
+    ] = None,
+    stride: Annotated[int, typer.Option(help="16, or 8 for weights of the 1/8 feature map.")] = 16,
+) -> None:
+    """Make a model folder of official, mmpose, Hugging Face, MAE or timm weights.
+
+    Which it is shows in the keys; what matched, was resampled or dropped is printed.
+
+    Example: vitpose import-weights vitpose-b.pth --out imported/vitpose-b
+    """
+    from vitpose.exchange.importing import import_weights as import_them
+
+    image_hw = None if image_size is None else (image_size[1], image_size[0])
+    typer.echo(str(import_them(source, out, image_hw=image_hw, stride=stride)))
+
+
+def export_weights(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    out: Annotated[Path, typer.Option(help="Where to write.")],
+    form: Annotated[str, typer.Option("--format", help="huggingface or official.")],
+) -> None:
+    """Write a model for Hugging Face transformers or for the official code.
+
+    Example: vitpose export-weights imported/vitpose-b --format huggingface --out vitpose-hf
+    """
+    from vitpose.exchange.exporting import export_weights as export_them
+
+    typer.echo(str(export_them(folder, out, form)))
+
+
+def sizes(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show every size and head: parameters, GMACs.
+
+    Example: vitpose sizes --json
+    """
+    from vitpose.models.accounting import size_table
+
+    table = size_table()
+    if as_json:
+        typer.echo(json.dumps(table, indent=1))
+        return
+    rows = [(str(r["size"]), str(r["head"]), f"{r['parameters']:,}", f"{r['gmacs']:.2f}") for r in table]
+    _table(("size", "head", "parameters", "GMACs at 256x192"), rows)
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())

@@ -1,0 +1,95 @@
+"""The report's part on where models are weak: error kinds, calibration, precision and recall.
+
+Reads what `evaluate` wrote into metrics and plots; what is missing leaves its part out. Measures
+nothing itself.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.page.charts import Line, line_chart
+
+Metrics = Mapping[str, Mapping[str, Any]]
+
+
+def analysis(
+    metrics: Metrics, champion: str | None, plots: Path, colors: Mapping[str, int]
+) -> dict[str, Any]:
+    """Parts of the page by name; an empty one is not shown.
+
+    `model_errors` and `joint_errors` are rows of `stacked`, `charts` have title, note and svg.
+    """
+    model_errors = {name: kinds for name, m in metrics.items() if (kinds := m.get("error_kinds"))}
+    joints = {row["joint"]: _kinds(row, model_errors) for row in _rows(plots, champion, "errors")}
+    charts = [
+        _precision_chart(metrics, plots, colors),
+        _calibration_chart(metrics.get(champion or "") or {}, champion, plots),
+    ]
+    return {
+        "kinds": list(next(iter(model_errors.values()), {})),
+        "model_errors": stacked(model_errors),
+        "joint_errors": stacked({name: kinds for name, kinds in joints.items() if kinds}),
+        "charts": [chart for chart in charts if chart["svg"]],
+    }
+
+
+def stacked(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Rows of a stacked bar chart: name, total, and each part with kind, count and share of the total."""
+    rows = []
+    for name, parts in counts.items():
+        total = sum(parts.values())
+        if total:
+            rows.append(
+                {
+                    "name": name,
+                    "total": total,
+                    "parts": [
+                        {"kind": kind, "count": count, "share": count / total}
+                        for kind, count in parts.items()
+                    ],
+                }
+            )
+    return rows
+
+
+def _kinds(row: Mapping[str, Any], model_errors: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The counts of a joint's row, which has other columns too, by the kinds that the models have."""
+    return {kind: row[kind] for kind in next(iter(model_errors.values()), {}) if kind in row}
+
+
+def _precision_chart(metrics: Metrics, plots: Path, colors: Mapping[str, int]) -> dict[str, Any]:
+    lines = []
+    for name in metrics:
+        points = [(row["recall"], row["precision"]) for row in _rows(plots, name, "precision_recall")]
+        reached = [i for i, (_, precision) in enumerate(points) if precision > 0]
+        lines.append(Line(name=name, color=colors[name], points=points[: max(reached, default=-1) + 1]))
+    note = "mean of the OKS thresholds; the area below a curve is the model's AP"
+    svg = line_chart("Precision and recall", lines, x_label="recall", unit_interval=True, unit_x=True)
+    return {"title": "Precision and recall", "note": note, "svg": svg}
+
+
+def _calibration_chart(metrics: Mapping[str, Any], name: str | None, plots: Path) -> dict[str, Any]:
+    people = [(row["score"], row["OKS"]) for row in _rows(plots, name, "calibration_people")]
+    keypoints = [(row["score"], row["near"]) for row in _rows(plots, name, "calibration_keypoints")]
+    # Colours 4 and 5: these are no models, and the first ones mean models on every chart.
+    lines = [
+        Line(name="person", color=4, points=people),
+        Line(name="keypoint", color=5, points=keypoints),
+    ]
+    title = f"What a score of {name} is worth"
+    note = "mean OKS of people, and share of keypoints near the right joint; dashed: equal to the score"
+    errors = metrics.get("calibration")
+    if errors:
+        note += (
+            f". Mean distance from it: people {errors['person_error']:.3f}, keypoints "
+            f"{errors['keypoint_error']:.3f}"
+        )
+    svg = line_chart(title, lines, x_label="score", unit_interval=True, unit_x=True, diagonal=True)
+    return {"title": title, "note": note, "svg": svg}
+
+
+def _rows(plots: Path, name: str | None, plot: str) -> list[dict[str, Any]]:
+    path = plots / str(name) / f"{plot}.json"
+    return json.loads(path.read_text()) if path.is_file() else []

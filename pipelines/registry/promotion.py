@@ -1,0 +1,208 @@
+"""Promotion: who is champion, how it came about, and the way back.
+
+The alias `champion` follows the audit log, not the other way round: a promotion first appends to the
+log, where of several at once only one succeeds (see `audit`), then moves the alias. One that was
+killed in between is completed by the next. Limits: MLflow lets anyone with access move an alias by
+hand, which `history` reports and nothing here can prevent; and for the moment between the two writes a
+reader still sees the old champion.
+"""
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.registry import audit
+from pipelines.registry.audit import Event, Head, History
+from pipelines.registry.gate import Decision, GateConfig, comparable, decide
+from pipelines.registry.versions import (
+    CHAMPION,
+    Version,
+    connect,
+    get_version,
+    list_versions,
+    read_aliases,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def champion(name: str) -> Version | None:
+    """The version that the alias `champion` points at."""
+    version = read_aliases(connect(), name).get(CHAMPION)
+    return None if version is None else get_version(name, version)
+
+
+def consider(
+    name: str,
+    version: str,
+    config: GateConfig,
+    *,
+    who: str | None = None,
+    remeasure: Callable[[Version], Mapping[str, Any]] | None = None,
+) -> Decision:
+    """Puts a version before the gate, obeys, and records what happened.
+
+    `remeasure` gives the champion's figures on the candidate's data, by its protocol; it is called
+    only where those on record are of other data or another protocol.
+
+    A version that a person has rolled back is refused whatever its figures. A decision that is
+    already the last word on this version against this champion is not taken twice.
+
+    Raises `audit.Conflict` where another decision was taken meanwhile.
+    """
+    client = connect()
+    past, holding = _state(client, name)
+    candidate = get_version(name, version)
+    holder = get_version(name, holding) if holding else None
+    if holder is not None and holder.version == candidate.version:
+        made = _last(past, version, "promote", "force")
+        why = made.why if made else "the alias was set by hand, outside the audit log"
+        return Decision(promoted=True, reason=why, figures=dict(made.figures) if made else {})
+    rolled_back = next(
+        (e for e in past.effective if e.action == "rollback" and e.champion_before == version), None
+    )
+    if rolled_back is not None and version not in past.champions:
+        decision = Decision(
+            promoted=False,
+            reason=f"rolled back on {rolled_back.when} by {rolled_back.who} ({rolled_back.why}); only a "
+            "person can promote it again, with --force",
+        )
+    else:
+        standard: Mapping[str, Any] | None = holder.metrics if holder else None
+        if holder and remeasure and not comparable(candidate.metrics, holder.metrics):
+            standard = remeasure(holder)
+        decision = decide(candidate.metrics, standard, config)
+    if decision.promoted:
+        promote(name, version, who=who, why=decision.reason, figures=decision.figures, expected=past.head)
+    else:
+        event = Event(
+            action="refuse", version=version, champion_before=holding, champion_after=holding,
+            who=who or current_user(), why=decision.reason, figures=decision.figures,
+        )  # fmt: skip
+        last = _last(past, version)
+        if last is None or replace(event, who="", when="") != replace(
+            last, who="", when="", position=0, sha256=""
+        ):
+            audit.append(client, name, event, past.head)
+    return decision
+
+
+def promote(
+    name: str,
+    version: str,
+    *,
+    why: str,
+    who: str | None = None,
+    figures: Mapping[str, Any] | None = None,
+    expected: Head | None = None,
+    forced: bool = False,
+) -> Event:
+    """Makes a version the champion without asking the gate, and records it.
+
+    `expected` is the head of the log at the time the decision was prepared (`history(name).head`);
+    `forced` makes the log say that a person passed the gate by.
+
+    Raises `ValueError` for an unknown version and `audit.Conflict` where somebody decided meanwhile;
+    then nothing has changed.
+    """
+    action = "force" if forced else "promote"
+    return _move(name, action, get_version(name, version).version, why, who, figures, expected)
+
+
+def rollback(name: str, *, why: str = "rollback", who: str | None = None) -> Event:
+    """Makes the champion before this one champion again; a second rollback goes one further back.
+
+    Raises `ValueError` where there is no earlier champion.
+    """
+    past, _ = _state(connect(), name)
+    champions = past.champions
+    if len(champions) < 2:
+        raise ValueError(
+            f"model {name!r} has no earlier champion to go back to; promote a version: "
+            f"{', '.join(v.version for v in list_versions(name))}"
+        )
+    return _move(name, "rollback", get_version(name, champions[-2]).version, why, who, None, past.head)
+
+
+def history(name: str) -> History:
+    """The audit log, verified, with a problem for an alias that was moved outside it."""
+    client = connect()
+    alias = read_aliases(client, name).get(CHAMPION)
+    past = audit.read(client, name)
+    recorded = _recorded_champion(past)
+    if alias == recorded:
+        return past
+    problem = (
+        f"the alias {CHAMPION} points at version {alias}, the log says {recorded}: it was moved by "
+        "hand, or a promotion was interrupted (the next decision completes it)"
+    )
+    return replace(past, problems=(*past.problems, problem))
+
+
+def current_user() -> str:
+    """user@host, for the log."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without an entry in passwd
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _move(
+    name: str,
+    action: str,
+    version: str,
+    why: str,
+    who: str | None,
+    figures: Mapping[str, Any] | None,
+    expected: Head | None,
+) -> Event:
+    client = connect()
+    past, holding = _state(client, name)
+    event = Event(
+        action=action, version=version, champion_before=holding,
+        champion_after=version, who=who or current_user(), why=why, figures=figures or {},
+    )  # fmt: skip
+    stored = audit.append(client, name, event, expected or past.head)
+    _follow(client, name)
+    return stored
+
+
+def _follow(client: "MlflowClient", name: str) -> None:
+    """Moves the alias to the log's champion, again if the log moved on: a slow writer never wins."""
+    wanted = _recorded_champion(audit.read(client, name))
+    while wanted is not None:
+        client.set_registered_model_alias(name, CHAMPION, wanted)
+        now = _recorded_champion(audit.read(client, name))
+        if now == wanted:
+            return
+        wanted = now
+
+
+def _state(client: "MlflowClient", name: str) -> tuple[History, str | None]:
+    """The log and the champion's version; completes a promotion that was logged and not carried out.
+
+    In this order, the log first: what is decided on an alias newer than the log is refused by the log.
+    """
+    past = audit.read(client, name)
+    alias = read_aliases(client, name).get(CHAMPION)
+    moves = [e for e in past.effective if e.action != "refuse"]
+    if moves and alias == moves[-1].champion_before != moves[-1].champion_after:
+        _follow(client, name)
+        alias = moves[-1].champion_after
+    return past, alias
+
+
+def _recorded_champion(past: History) -> str | None:
+    moves = [e for e in past.effective if e.action != "refuse"]
+    return moves[-1].champion_after if moves else None
+
+
+def _last(past: History, version: str, *actions: str) -> Event | None:
+    """The newest entry on a version, of these actions or of any."""
+    events = [e for e in past.effective if e.version == version and (not actions or e.action in actions)]
+    return events[-1] if events else None

@@ -1,0 +1,107 @@
+"""Model folders in and out of MLflow's artifact storage, byte for byte.
+
+What is kept is the folder's `model.safetensors` and `config.json`, and beside them an `MLmodel` file
+that names `mlflow_model` as the loader, so that MLflow's own tools can run the model; nothing is
+pickled. Knows no versions and no aliases: those are `registry`'s.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FILES = ("config.json", "model.safetensors")
+"""What a model folder must have, and all that the registry keeps of it."""
+
+
+def check_folder(folder: Path) -> str:
+    """The weights' digest of a complete model folder."""
+    from vitpose.models.weights import weights_digest
+
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} is not a model folder: no {' and no '.join(missing)}; expected what a training "
+            "stage or import-weights wrote, or models:/NAME@ALIAS"
+        )
+    return weights_digest(folder)
+
+
+def check_model(path: Path) -> str:
+    """The digest of a complete model folder or of an exported file."""
+    from vitpose.exchange.deployed import digest_of, is_exported
+
+    return digest_of(path) if is_exported(path) else check_folder(path)
+
+
+def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | None) -> str:
+    """The model's files to MLflow as they are; the id of the logged model.
+
+    It is linked to the run if this tracking server has it: figures may come from another, through DVC.
+
+    Raises `ValueError` where what comes back is not what was sent.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    run = None
+    with contextlib.suppress(MlflowException):
+        run = client.get_run(run_id).info.run_id if run_id else None
+    logged = client.create_logged_model(
+        experiment, name=folder.name, source_run_id=run, model_type="pose"
+    )
+    flavor = Model(model_id=logged.model_id, run_id=run)
+    flavor.add_flavor(
+        "python_function",
+        loader_module="pipelines.mlflow_model",
+        python_version=".".join(map(str, sys.version_info[:3])),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        flavor.save(str(Path(scratch) / "MLmodel"))
+        client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
+    for file in FILES:
+        client.log_model_artifact(logged.model_id, str(folder / file))
+    with tempfile.TemporaryDirectory() as scratch:
+        mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
+        for file in FILES:
+            if _sha256(Path(scratch) / file) != _sha256(folder / file):
+                client.finalize_logged_model(logged.model_id, "FAILED")
+                raise ValueError(
+                    f"{file} of {folder} came back from MLflow changed; check its artifact storage"
+                )
+    client.finalize_logged_model(logged.model_id, "READY")
+    return logged.model_id
+
+
+def download(uri: str, folder: Path) -> None:
+    """Into place by rename, so that a download cut short leaves nothing that looks whole."""
+    import mlflow
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".download-", dir=folder.parent))
+    try:
+        mlflow.artifacts.download_artifacts(uri, dst_path=str(scratch))
+        with contextlib.suppress(OSError):  # another process was faster
+            scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Beside the runs; object storage is no place for a cache that is read as files."""
+    storage = os.environ.get("VITPOSE_STORAGE", "runs")
+    root = Path.home() / ".cache" / "vitpose" if "://" in storage else Path(storage)
+    return root.absolute() / "registry"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,116 @@
+"""Stage evaluate@<model>: the official protocol on the held-out people, and where the model is weak.
+
+Reads a model folder and the prepared data; writes metrics/<model>.json, and plots: the curves and
+tables of `analysis` and two pictures of predictions beside the ground truth.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from pipelines import experiments, params
+from pipelines.page.gallery import gallery, worst, write_picture
+from pipelines.stages import entry
+from vitpose.data.prepared import load_prepared
+from vitpose.evaluation import held_out as scoring
+from vitpose.evaluation.analysis import analyse, write_plots
+from vitpose.inference import PosePredictor
+from vitpose.models.weights import load_model, read_config, weights_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Section `evaluate`."""
+
+    flip_test: bool = True
+    """Average with the prediction for the mirrored crop, as published."""
+    batch_size: int = 64
+    gallery: int = 24
+    """People in the gallery, spread evenly from the worst to the best."""
+    worst: int = 50
+    """People in the picture of the worst."""
+    bootstrap: int = 1000
+    """Draws for the 95 % interval of AP."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "gallery", "worst", "bootstrap"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluate.{name} is {getattr(self, name)}; expected at least 1")
+
+
+def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) -> dict[str, Any]:
+    """Every figure of `model` on the held-out people of `data`; pictures go to `plots`."""
+    prepared = load_prepared(data)
+    network = load_model(model)
+    predictor = PosePredictor(
+        network,
+        flip_test=config.flip_test,
+        batch_size=config.batch_size,
+        dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
+    )
+    started = time.perf_counter()
+    evaluator = scoring.predicted(predictor, data)
+    seconds = time.perf_counter() - started
+    accuracy = scoring.torso_pck(evaluator)
+    pairs = evaluator.pairs()
+    analysis = analyse(evaluator, samples=config.bootstrap)
+    config_json = read_config(model)
+    plots.mkdir(parents=True, exist_ok=True)
+    joints = [{"joint": name, "PCK": value} for name, value in accuracy.per_joint.items()]
+    write_plots({"joints": joints, **analysis.plots}, plots)
+    images = scoring.val_images(data)
+    write_picture(gallery(evaluator, images, config.gallery), plots / "gallery.jpg")
+    write_picture(worst(evaluator, images, config.worst), plots / "worst.jpg")
+    return {
+        **evaluator.evaluate(),
+        "PCK": accuracy.mean,
+        "per_joint": accuracy.per_joint,
+        **analysis.figures,
+        "instances": len(pairs.annotation_ids),
+        "images": len(evaluator.truth.images),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "images_per_second": len(pairs.annotation_ids) / seconds,
+        "weights_digest": weights_digest(model),
+        "data_digest": prepared.digest,
+        "run_id": config_json["provenance"].get("run_id"),
+        "protocol": {"boxes": "ground truth", **evaluator.protocol},
+    }
+
+
+def main() -> None:
+    """`python -m pipelines.stages.evaluate NAME --model DIR --data DIR --metrics FILE --plots DIR`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--plots", type=Path, required=True)
+    given = parser.parse_args()
+    config = params.from_mapping(EvaluateConfig, params.section(params.PARAMS, "evaluate"), "evaluate")
+    result = {
+        "model": given.name,
+        **evaluate(given.model, config, data=given.data, plots=given.plots),
+    }
+    given.metrics.parent.mkdir(parents=True, exist_ok=True)
+    given.metrics.write_text(json.dumps(result, indent=1) + "\n")
+    if result["run_id"] and experiments.is_there(result["run_id"]):
+        official = ("AP", "AR", "PCK")
+        figures = {
+            f"val_{k}": v for k, v in result.items() if k.startswith(official) and isinstance(v, float)
+        }
+        experiments.log_epoch(result["run_id"], experiments.tracking_uri(), figures, 0)
+    interval = result["AP_interval"]
+    print(
+        f"{given.name}  AP {result['AP']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})  "
+        f"AP50 {result['AP50']:.3f}  PCK {result['PCK']:.3f}  on {result['instances']} people"
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,276 @@
+"""Stage prepare: raw data sets, or the built-in people, to one prepared folder.
+
+Reads what `raw` in params.yaml names; writes the prepared folder: crop shards to train on, val.json
+with the ground truth of the held-out people, the rows that could not be used with their reasons, the
+built-in people and the archive of videos where they are asked for, and last of all dataset.json with
+the data digest.
+
+People are cut out in threads, or on the Ray cluster that RAY_ADDRESS names, with the same result.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines import params
+from pipelines.cluster.progress import Progress
+from pipelines.stages import entry
+from vitpose.data.prepared import PreparedDataset, save_prepared, save_rejected
+from vitpose.data.shard_format import Record
+from vitpose.data.shards import digest_of
+from vitpose.people.dataset import PeopleConfig, write_people_dataset
+from vitpose.people.video import ArchiveConfig, write_people_archive
+from vitpose.preparation.cutting import Cutting, cut_in_threads
+from vitpose.preparation.held_out import write_held_out
+from vitpose.preparation.leaks import HeldOutImages
+from vitpose.preparation.mapping import map_people
+from vitpose.preparation.readers.coco import people_from_coco
+from vitpose.preparation.readers.coco_complete import SKELETON_FILE
+from vitpose.preparation.readers.formats import Format, load_annotations
+from vitpose.preparation.remote import local_path
+from vitpose.preparation.rows import PersonRow, PersonSet, Rejected
+from vitpose.preparation.shard_writing import by_image, write_records
+from vitpose.preparation.validation import check_rejected_share, leaked_images, rejected_counts
+from vitpose.preparation.whole_images import FOLDER, image_rows, stored_wh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One annotation file and the folder of its images: paths, or URIs of object storage."""
+
+    name: str
+    annotations: str
+    images: str
+    format: Format = "coco"
+    """Of the annotation file: coco is any of that form, whatever its joints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class People:
+    """How many pictures of the built-in people, and what they are like."""
+
+    train_images: int
+    val_images: int
+    seed: int = 0
+    config: PeopleConfig = field(default_factory=PeopleConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """The built-in archive of short videos, for labelling."""
+
+    videos: int
+    seed: int = 0
+    config: ArchiveConfig = field(default_factory=ArchiveConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """Section `prepare`. Either `people`, or `train` and `val`."""
+
+    people: People | None = None
+    train: tuple[Source, ...] = ()
+    val: Source | None = None
+    archive: Archive | None = None
+    jpeg_quality: int = 95
+    oversample: float = 1.0
+    """Stored pixels per network pixel, along a side; crops are never enlarged."""
+    rejected_limit: float = 0.05
+    """Share of a source's people that may be unusable before the stage fails."""
+    leak_check: bool = True
+    """Take training images out that are held-out ones, by their bytes or by their look."""
+    map_keypoints: bool = False
+    """Map sources of other skeletons onto that of `val`; else they are refused."""
+    whole_images: bool = False
+    """Also store the training images whole, for `pretrain.common.whole_images`."""
+
+    def __post_init__(self) -> None:
+        if (self.people is None) == (not self.train or self.val is None):
+            raise ValueError("give either people, or both train and val")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSize:
+    """What of section `model` decides how large the stored crops are."""
+
+    image_hw: tuple[int, int]
+
+
+def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> dict[str, Any]:
+    """Fill the folder `out` and return the counts. An `out` of an earlier run is replaced."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    cpus = os.cpu_count() or 1
+    train_sources, val_source = config.train, config.val
+    if config.people is not None:
+        train_sources, val_source = _draw_people(config.people, out / "people", cpus)
+    if val_source is None:
+        raise ValueError("prepare.val is missing; name the held-out annotations")
+    read = [_read(_local(source))[0] for source in train_sources]
+    val_source = _local(val_source)
+    val, content = _read(val_source)
+    train = [_same_skeleton(one, val, config.map_keypoints) for one in read]
+    if config.archive is not None:
+        print(f"prepare  drawing {config.archive.videos} videos")
+        write_people_archive(
+            out / "archive",
+            count=config.archive.videos,
+            seed=config.archive.seed,
+            config=config.archive.config,
+        )
+    held_out = write_held_out(content, val, out / "val.json", workers=cpus)
+    del content, read  # larger than the people in them, and not needed while these are cut
+    cutting = Cutting(
+        crop_wh=(image_hw[1], image_hw[0]),
+        jpeg_quality=config.jpeg_quality,
+        oversample=config.oversample,
+        held_out=HeldOutImages(held_out.prints) if config.leak_check else None,
+    )
+    unused = write_records(_cut(by_image(row for one in train for row in one.rows), cutting, cpus), out)
+    rejected = [
+        *unused,
+        *held_out.undecodable,
+        *val.rejected,
+        *(r for one in train for r in one.rejected),
+    ]
+    # Before the check, so that they can be looked at where it fails.
+    save_rejected(rejected, out / "rejected.parquet")
+    for one in train:
+        lost = [r for r in unused if r.dataset == one.name]
+        used = len(one.rows) - len(lost)
+        check_rejected_share(one.name, [*lost, *one.rejected], used, config.rejected_limit)
+    val_people = len(val.rows) - len(held_out.undecodable)
+    lost = [*held_out.undecodable, *val.rejected]
+    check_rejected_share(val.name, lost, val_people, config.rejected_limit)
+    counts = {
+        "train_people": sum(len(one.rows) for one in train) - len(unused),
+        "train_images": _count_images(train, unused),
+        "val_people": val_people,
+        "val_images": len(held_out.prints),
+        "rejected": len(rejected),
+        "leaked_images": leaked_images(unused),
+    }
+    digest = hashlib.sha256((digest_of(out) + held_out.digest).encode())
+    if config.whole_images:
+        images = by_image(image_rows(row for one in train for row in one.rows))
+        whole = replace(cutting, crop_wh=stored_wh(cutting.crop_wh), oversample=1.0)
+        write_records(_cut(images, whole, cpus), out / FOLDER)
+        digest.update(digest_of(out / FOLDER).encode())
+    save_prepared(
+        PreparedDataset(
+            digest=digest.hexdigest(),
+            skeleton=val.skeleton,
+            datasets=tuple(one.name for one in train),
+            counts=counts,
+            val_images=os.path.relpath(val_source.images, out),
+        ),
+        out,
+    )
+    return {**counts, "reasons": rejected_counts(rejected), "data_digest": digest.hexdigest()}
+
+
+def _local(source: Source) -> Source:
+    """The same with local paths; what is on object storage is copied to where runs keep their files."""
+    storage = Path(os.environ.get("VITPOSE_STORAGE", "runs")).absolute() / "raw"
+    annotations = local_path(source.annotations, storage)
+    if "://" in source.annotations:
+        with suppress(FileNotFoundError):  # the reader looks for it beside the annotations
+            local_path(source.annotations.rpartition("/")[0] + f"/{SKELETON_FILE}", storage)
+    images = local_path(source.images, storage)
+    return replace(source, annotations=str(annotations), images=str(images))
+
+
+def _same_skeleton(people: PersonSet, val: PersonSet, mapped: bool) -> PersonSet:
+    """People of the skeleton of `val`, or `ValueError`."""
+    if people.skeleton == val.skeleton:
+        return people
+    if mapped:
+        return map_people(people, val.skeleton)
+    raise ValueError(
+        f"{people.name} has the keypoints of skeleton {people.skeleton.name!r}, {val.name} those of "
+        f"{val.skeleton.name!r}; one pipeline trains one skeleton: leave one out, or map the keypoints "
+        "that mean the same with prepare.map_keypoints"
+    )
+
+
+def _count_images(train: list[PersonSet], unused: list[Rejected]) -> int:
+    """Images of which somebody is used."""
+    lost = {(one.dataset, one.annotation_id) for one in unused}
+    rows = (row for one in train for row in one.rows)
+    return len({row.image_path for row in rows if (row.dataset, row.annotation_id) not in lost})
+
+
+def _cut(images: list[list[PersonRow]], cutting: Cutting, cpus: int) -> Iterator[list[Record | Rejected]]:
+    """The records of each image in order, with progress; on the Ray cluster where there is one."""
+    results: Iterable[list[Record | Rejected]]
+    if os.environ.get("RAY_ADDRESS"):
+        from pipelines.cluster.prepare import cut_on_ray  # seconds to import, and not needed elsewhere
+
+        results = cut_on_ray(images, cutting)
+    else:
+        results = cut_in_threads(images, cutting, cpus)
+    with Progress("prepare", sum(map(len, images)), "people cut") as progress:
+        for result in results:
+            yield result
+            progress.advance(len(result))
+
+
+def _draw_people(people: People, out: Path, cpus: int) -> tuple[tuple[Source, ...], Source]:
+    """Render the built-in people and name them as sources."""
+    sources = []
+    for name, count, seed in (
+        ("train", people.train_images, 2 * people.seed),
+        ("val", people.val_images, 2 * people.seed + 1),  # never the seed of a training set
+    ):
+        print(f"prepare  drawing {count} images of people ({name})")
+        write_people_dataset(out / name, count=count, seed=seed, config=people.config, workers=cpus)
+        sources.append(
+            Source(
+                name=f"people-{name}",
+                annotations=str(out / name / "annotations.json"),
+                images=str(out / name / "images"),
+            )
+        )
+    return (sources[0],), sources[1]
+
+
+def _read(source: Source) -> tuple[PersonSet, dict[str, Any]]:
+    """The people of a source, and all of its content as a COCO mapping."""
+    annotations, images = Path(source.annotations), Path(source.images)
+    if not annotations.is_file():
+        raise FileNotFoundError(
+            f"annotations of {source.name} not found at {annotations}; put or link the data set there, "
+            "see data/raw/README.md"
+        )
+    content = load_annotations(annotations, images, source.format)
+    return people_from_coco(content, annotations, images, source.name), content
+
+
+def main() -> None:
+    """`python -m pipelines.stages.prepare --out DIR --metrics FILE`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    given = parser.parse_args()
+    config = params.from_mapping(PrepareConfig, params.section(params.PARAMS, "prepare"), "prepare")
+    model = params.section(params.PARAMS, "model")
+    size = {key: value for key, value in model.items() if key == "image_hw"}
+    image_hw = params.from_mapping(InputSize, size, "model").image_hw
+    counts = prepare(config, image_hw, out=given.out)
+    given.metrics.parent.mkdir(parents=True, exist_ok=True)
+    given.metrics.write_text(json.dumps(counts, indent=1) + "\n")
+    print(
+        f"prepare  {counts['train_people']} people to train on, {counts['val_people']} held out, "
+        f"{counts['rejected']} rows rejected, {counts['leaked_images']} leaked images left out"
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)

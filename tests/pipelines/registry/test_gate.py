@@ -1,0 +1,134 @@
+"""The gate's laws."""
+
+import pytest
+
+from pipelines.registry.gate import GateConfig, decide
+
+CONFIG = GateConfig(
+    minimum_AP=0.5, margin_AP=0.01, max_slice_drop=0.05, max_slowdown=2.0, max_export_difference=1e-5
+)
+
+
+def metrics(AP: float, **changes: object) -> dict[str, object]:
+    return {
+        "AP": AP,
+        "data_digest": "a" * 64,
+        "weights_digest": f"weights of {AP}",
+        "slices": {"one_person": AP + 0.1, "crowded": AP - 0.1},
+        "images_per_second": 100.0,
+        "export_difference": 0.0,
+        "protocol": {"flip_test": True},
+        **changes,
+    }
+
+
+def test_first_model_needs_only_the_minimum():
+    assert decide(metrics(0.5), None, CONFIG).promoted
+    refused = decide(metrics(0.499), None, CONFIG)
+    assert not refused.promoted
+    assert "0.499" in refused.reason and "0.5" in refused.reason
+
+
+def test_accepts_a_better_model_and_shows_every_rule():
+    decision = decide(metrics(0.71), metrics(0.70), CONFIG)
+    assert decision.promoted
+    assert "0.71" in decision.reason and "0.7 " in decision.reason
+    assert set(decision.figures) == {
+        "minimum AP", "export_difference", "AP", "slice one_person", "slice crowded",
+        "images_per_second",
+    }  # fmt: skip
+    assert all(rule["passed"] for rule in decision.figures.values())
+
+
+@pytest.mark.parametrize(("AP", "promoted"), [(0.7, False), (0.7099, False), (0.71, True), (0.5, False)])
+def test_the_margin_is_inclusive_and_equal_is_not_better(AP, promoted):
+    assert decide(metrics(AP), metrics(0.70), CONFIG).promoted is promoted
+
+
+def test_equal_is_not_better_even_with_a_margin_of_zero():
+    config = GateConfig(minimum_AP=0.0, margin_AP=0.0)
+    assert not decide(metrics(0.7), metrics(0.7, weights_digest="other"), config).promoted
+
+
+def test_refuses_figures_of_other_data_whatever_they_are():
+    refused = decide(metrics(0.99), metrics(0.5, data_digest="b" * 64), CONFIG)
+    assert not refused.promoted
+    assert "other data" in refused.reason and "bbbbbbbbbbbb" in refused.reason
+
+
+def test_refuses_another_protocol():
+    refused = decide(metrics(0.9, protocol={"flip_test": False}), metrics(0.5), CONFIG)
+    assert not refused.promoted
+    assert "flip_test False against True" in refused.reason
+
+
+def test_refuses_the_champion_itself():
+    own = metrics(0.9, weights_digest="weights of 0.5")
+    assert "own weights" in decide(own, metrics(0.5), CONFIG).reason
+
+
+def test_refuses_a_slice_drop_although_the_whole_is_better():
+    candidate = metrics(0.8, slices={"one_person": 0.95, "crowded": 0.54})
+    decision = decide(candidate, metrics(0.7), CONFIG)
+    assert not decision.promoted
+    assert decision.reason.startswith("slice crowded")
+    assert not decision.figures["slice crowded"]["passed"]
+    assert decision.figures["slice one_person"]["passed"]
+
+
+def test_a_slice_that_was_measured_must_be_measured_again():
+    assert not decide(metrics(0.8, slices={"one_person": 0.9}), metrics(0.7), CONFIG).promoted
+    empty = metrics(0.7, slices={"one_person": 0.8, "crowded": -1.0})  # COCO's figure for no people
+    assert decide(metrics(0.8, slices={"one_person": 0.9}), empty, CONFIG).promoted
+
+
+def test_a_slice_of_a_few_people_does_not_decide():
+    slices = {"one_person": 0.95, "crowded": 0.1}
+    few = metrics(0.8, slices=slices, slice_instances={"one_person": 300, "crowded": 29})
+    many = metrics(0.8, slices=slices, slice_instances={"one_person": 300, "crowded": 30})
+    assert decide(few, metrics(0.7), CONFIG).promoted
+    assert not decide(many, metrics(0.7), CONFIG).promoted
+
+
+def test_refuses_a_model_that_is_too_slow():
+    assert decide(metrics(0.8, images_per_second=50.0), metrics(0.7), CONFIG).promoted
+    refused = decide(metrics(0.8, images_per_second=49.0), metrics(0.7), CONFIG)
+    assert not refused.promoted and "49 images/s" in refused.reason
+
+
+def test_refuses_what_came_back_changed_or_was_never_compared():
+    assert not decide(metrics(0.8, export_difference=1e-3), None, CONFIG).promoted
+    assert not decide(metrics(0.8, export_difference=None), None, CONFIG).promoted
+    assert not decide(metrics(0.8, export_difference=float("nan")), None, CONFIG).promoted
+
+
+def test_nan_never_passes():
+    assert not decide(metrics(float("nan")), None, CONFIG).promoted
+    assert not decide(metrics(float("nan")), metrics(0.7), CONFIG).promoted
+
+
+def test_every_failure_is_in_the_reason():
+    bad = metrics(0.4, images_per_second=1.0, export_difference=1.0)
+    reason = decide(bad, metrics(0.7), CONFIG).reason
+    for part in ("below 0.5", "heatmaps differ", "does not exceed", "slice crowded", "images/s"):
+        assert part in reason
+
+
+def test_many_slices_are_one_clause_that_names_the_worst():
+    names = [f"slice_{i}" for i in range(9)]
+    before = metrics(0.7, slices=dict.fromkeys(names, 0.8))
+    after = metrics(0.8, slices={**dict.fromkeys(names, 0.7), "slice_4": 0.1})
+    reason = decide(after, before, CONFIG).reason
+    assert reason.startswith("9 slices lost more than 0.05, most of all slice slice_4: AP 0.1")
+    assert "slice_5" not in reason
+
+
+def test_metrics_without_AP_are_an_error_not_a_refusal():
+    with pytest.raises(ValueError, match="'AP'"):
+        decide({"data_digest": "x"}, None, CONFIG)
+
+
+@pytest.mark.parametrize("limits", [{"minimum_AP": 50.0}, {"max_slowdown": 0.5}, {"margin_AP": -1}])
+def test_limits_out_of_range_are_refused(limits):
+    with pytest.raises(ValueError, match=next(iter(limits))):
+        GateConfig(**limits)

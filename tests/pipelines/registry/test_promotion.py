@@ -1,0 +1,168 @@
+"""Who is champion, on a real MLflow: the gate obeyed, rollbacks, interruptions, races."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import mlflow
+import pytest
+
+from pipelines.registry import audit, promotion
+from pipelines.registry import versions as registry
+from pipelines.registry.gate import GateConfig
+
+GATE = GateConfig(minimum_AP=0.5, margin_AP=0.01)
+
+
+def test_consider_promotes_the_better_and_refuses_the_worse(three):
+    assert promotion.consider("vitpose", "2", GATE).promoted
+    assert not promotion.consider("vitpose", "1", GATE).promoted
+    assert promotion.consider("vitpose", "3", GATE).promoted
+    past = promotion.history("vitpose")
+    assert past.problems == ()
+    assert [(e.action, e.version, e.champion_after) for e in past.events] == [
+        ("promote", "2", "2"),
+        ("refuse", "1", "2"),
+        ("promote", "3", "3"),
+    ]
+    assert "0.6" in past.events[1].why
+    assert past.events[2].figures["AP"]["candidate"] == 0.8
+    assert past.events[2].who and past.events[2].when.endswith("+00:00")
+
+
+def test_a_decision_is_not_recorded_twice(three):
+    for _ in range(2):
+        promotion.consider("vitpose", "2", GATE)
+        assert not promotion.consider("vitpose", "1", GATE).promoted
+    again = promotion.consider("vitpose", "2", GATE)
+    assert again.promoted and again.reason.startswith("no champion before")
+    assert len(promotion.history("vitpose").events) == 2
+
+
+def test_champion_of_other_data_is_measured_again_when_that_is_possible(
+    mlflow_home, model_folder, figures
+):
+    registry.register_version("vitpose", model_folder(0), figures(0.6))
+    registry.register_version("vitpose", model_folder(1), figures(0.55, data_digest="data-2"))
+    promotion.consider("vitpose", "1", GATE)
+    assert "other data" in promotion.consider("vitpose", "2", GATE).reason
+    asked = []
+
+    def remeasure(holder):
+        asked.append(holder.version)
+        return figures(0.5, data_digest="data-2")
+
+    assert promotion.consider("vitpose", "2", GATE, remeasure=remeasure).promoted
+    assert asked == ["1"]
+    assert promotion.history("vitpose").events[-1].figures["AP"]["champion"] == 0.5
+
+
+def test_rollback_returns_to_the_champion_before_each_time(three):
+    for version in ("1", "2", "3"):
+        promotion.promote("vitpose", version, why="test")
+    assert promotion.rollback("vitpose").champion_after == "2"
+    assert promotion.champion("vitpose").version == "2"
+    assert promotion.rollback("vitpose").champion_after == "1"
+    with pytest.raises(ValueError, match="no earlier champion"):
+        promotion.rollback("vitpose")
+    assert promotion.champion("vitpose").version == "1"
+
+
+def test_the_gate_does_not_undo_a_rollback(three):
+    promotion.consider("vitpose", "1", GATE)
+    promotion.consider("vitpose", "3", GATE)
+    promotion.rollback("vitpose", who="ana", why="mirrors left and right")
+    refused = promotion.consider("vitpose", "3", GATE)
+    assert not refused.promoted and "mirrors left and right" in refused.reason
+    promotion.promote("vitpose", "3", why="fixed outside")
+    assert promotion.champion("vitpose").version == "3"
+    assert promotion.consider("vitpose", "3", GATE).promoted
+
+
+def test_interrupted_promotion_is_completed_by_the_next_decision(three):
+    promotion.promote("vitpose", "1", why="test")
+    event = audit.Event(
+        action="promote", version="2", champion_before="1", champion_after="2", who="x", why="y"
+    )
+    audit.append(registry.connect(), "vitpose", event, promotion.history("vitpose").head)
+    # Here the process dies: the log says 2, the alias 1.
+    assert any("interrupted" in p for p in promotion.history("vitpose").problems)
+    assert not promotion.consider("vitpose", "1", GATE).promoted
+    assert promotion.champion("vitpose").version == "2"
+
+
+def test_alias_moved_by_hand_is_reported(three):
+    promotion.promote("vitpose", "1", why="test")
+    registry.connect().set_registered_model_alias("vitpose", "champion", "3")
+    assert any("by hand" in p for p in promotion.history("vitpose").problems)
+
+
+# --- races
+
+
+def _promote(job):
+    """In another process: all have seen the same head, and each promotes its own version."""
+    version, position, sha256 = job
+    try:
+        promotion.promote(
+            "vitpose", version, why="race", who=f"writer {version}",
+            expected=audit.Head(position=position, sha256=sha256),
+        )  # fmt: skip
+    except audit.Conflict as conflict:
+        return version, str(conflict)
+    return version, None
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(three):
+    promotion.promote("vitpose", "1", why="before")
+    head = promotion.history("vitpose").head
+    jobs = [(version, head.position, head.sha256) for version in ("2", "3")]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        results = dict(pool.map(_promote, jobs))
+    winners = [version for version, told in results.items() if told is None]
+    assert len(winners) == 1
+    told = next(message for message in results.values() if message is not None)
+    assert f"writer {winners[0]} decided first" in told
+    assert promotion.champion("vitpose").version == winners[0]
+    past = promotion.history("vitpose")
+    assert past.problems == ()
+    assert [e.version for e in past.effective] == ["1", *winners]
+
+
+def test_an_entry_that_lost_the_race_decides_nothing(three):
+    """The narrow case, without luck: both have passed the check of the head when the first writes."""
+    client = registry.connect()
+    promotion.promote("vitpose", "1", why="before")
+    head = promotion.history("vitpose").head
+    create = client.create_model_version
+
+    def overtaken(*args, **kwargs):
+        client.create_model_version = create
+        promotion.promote("vitpose", "2", why="overtakes", who="winner")
+        return create(*args, **kwargs)
+
+    client.create_model_version = overtaken
+    event = audit.Event(
+        action="promote", version="3", champion_before="1", champion_after="3", who="loser", why="y"
+    )
+    with pytest.raises(audit.Conflict, match="winner decided first"):
+        audit.append(client, "vitpose", event, head)
+    past = promotion.history("vitpose")
+    assert past.problems == ()
+    assert [(e.version, e.effective) for e in past.events] == [("1", True), ("2", True), ("3", False)]
+    assert promotion.champion("vitpose").version == "2"
+    assert promotion.promote("vitpose", "3", why="again").position == 4
+
+
+def test_a_slow_writer_does_not_undo_a_faster_one(three, monkeypatch):
+    """The first moves the alias only after a second promotion has come and gone."""
+    move = mlflow.MlflowClient.set_registered_model_alias
+
+    def slow(self, name, alias, version):
+        monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", move)
+        promotion.promote("vitpose", "3", why="second")
+        return move(self, name, alias, version)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", slow)
+    promotion.promote("vitpose", "2", why="first")
+    assert promotion.champion("vitpose").version == "3"
+    assert promotion.history("vitpose").problems == ()

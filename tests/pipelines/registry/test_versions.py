@@ -1,0 +1,118 @@
+"""Versions of models and how they are fetched, on a real MLflow."""
+
+import mlflow
+import pytest
+
+from pipelines.registry import promotion
+from pipelines.registry import versions as registry
+
+# --- versions
+
+
+def test_registering_again_gives_the_same_version(mlflow_home, model_folder, figures):
+    first = registry.register_version("vitpose", model_folder(0), figures(0.6), run_id="elsewhere")
+    again = registry.register_version("vitpose", model_folder(0), figures(0.65))
+    assert again.version == first.version == "1"
+    assert again.AP == 0.65, "the newest figures count"
+    assert again.run_id == "elsewhere"
+    other_weights = registry.register_version("vitpose", model_folder(1), figures(0.6))
+    other_data = registry.register_version("vitpose", model_folder(0), figures(0.6, data_digest="data-2"))
+    assert [other_weights.version, other_data.version] == ["2", "3"]
+
+
+def test_candidate_is_the_newest(three):
+    rows = registry.list_versions("vitpose")
+    assert [(row.version, row.aliases) for row in rows] == [("3", ("candidate",)), ("2", ()), ("1", ())]
+    assert rows[0].AP == 0.8
+    assert rows[0].data_digest == "data-1"
+    assert len(rows[0].weights_digest) == 64
+    assert rows[0].source == "finetune-nano"
+
+
+def test_the_run_is_linked_when_this_server_has_it(mlflow_home, model_folder, figures):
+    from pipelines.experiments import experiment_id
+
+    client = mlflow.MlflowClient(registry.tracking_uri())
+    run = client.create_run(experiment_id()).info.run_id
+    version = registry.register_version("vitpose", model_folder(0), figures(0.6), run_id=run)
+    assert version.run_id == run
+    assert client.get_model_version("vitpose", "1").run_id == run
+
+
+def test_download_gives_the_same_bytes(mlflow_home, model_folder, tmp_path, figures):
+    folder = model_folder(0)
+    registry.register_version("vitpose", folder, figures(0.6))
+    promotion.promote("vitpose", "1", why="test")
+    fetched = mlflow.artifacts.download_artifacts("models:/vitpose@champion", dst_path=tmp_path / "x")
+    resolved = registry.resolve_model("models:/vitpose@champion").folder
+    for file in ("model.safetensors", "config.json"):
+        assert (tmp_path / "x" / file).read_bytes() == (folder / file).read_bytes()
+        assert (resolved / file).read_bytes() == (folder / file).read_bytes()
+    assert not list(resolved.rglob("*.pkl"))
+    assert fetched
+
+
+def test_incomplete_folder_and_foreign_metrics_are_refused(mlflow_home, model_folder, figures):
+    folder = model_folder(0)
+    with pytest.raises(ValueError, match="metrics are of weights"):
+        registry.register_version("vitpose", folder, figures(0.6, weights_digest="f" * 64))
+    with pytest.raises(ValueError, match="data_digest"):
+        registry.register_version("vitpose", folder, figures(0.6, data_digest=None))
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        registry.register_version("vitpose", folder, figures(0.6))
+
+
+def test_no_registry_is_an_error_not_an_empty_database(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(FileNotFoundError, match="no model registry"):
+        registry.list_models()
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_audit_logs_are_not_models(three):
+    promotion.promote("vitpose", "1", why="test")
+    assert registry.list_models() == ["vitpose"]
+
+
+# --- resolving
+
+
+def test_a_resolved_alias_stays_on_its_version(three):
+    promotion.promote("vitpose", "1", why="test")
+    pinned = registry.resolve_model("models:/vitpose@champion")
+    promotion.promote("vitpose", "2", why="test")
+    assert pinned.version == "1"
+    again = registry.resolve_model(f"models:/vitpose/{pinned.version}")
+    assert again == pinned
+    assert registry.resolve_model("models:/vitpose@champion").version == "2"
+
+
+def test_damaged_download_is_refused(three):
+    folder = registry.resolve_model("models:/vitpose/1").folder
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="damaged or replaced"):
+        registry.resolve_model("models:/vitpose/1")
+
+
+def test_a_folder_resolves_to_itself(mlflow_home, model_folder):
+    resolved = registry.resolve_model(model_folder(0))
+    assert (resolved.folder, resolved.name, resolved.version) == (model_folder(0), None, None)
+    assert len(resolved.weights_digest) == 64
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("models:/vitpose@champion", "no alias 'champion'; aliases: candidate"),
+        ("models:/vitpose/9", "no version '9'; there: 3, 2, 1"),
+        ("models:/nobody/1", "no model 'nobody'.*registered: vitpose"),
+        ("models:vitpose", "models:/NAME/VERSION"),
+    ],
+)
+def test_what_cannot_be_resolved_is_said(three, model, message):
+    with pytest.raises(ValueError, match=message):
+        registry.resolve_model(model)
+    with pytest.raises(FileNotFoundError, match="not a model folder"):
+        registry.resolve_model("no/such/folder")

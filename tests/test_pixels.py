@@ -1,0 +1,110 @@
+import io
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from vitpose.pixels import MEAN, STD, decode_rgb, encode_jpeg, read_rgb, to_model_input
+
+RED = np.zeros((40, 60, 3), np.uint8)
+RED[:, :30, 0] = 255  # the left half is red
+
+
+def encoded(extension: str, rgb: np.ndarray = RED) -> bytes:
+    return cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]))[1].tobytes()
+
+
+def test_input_is_the_published_normalisation(textured):
+    images = [textured((24, 32), seed) for seed in range(3)]
+    expected = (np.stack(images) / 255 - np.array(MEAN)) / np.array(STD)
+    out = np.full((3, 3, 32, 24), np.nan, np.float32)
+    assert to_model_input(images, out=out) is out
+    np.testing.assert_allclose(out, expected.transpose(0, 3, 1, 2), atol=1e-6)
+    np.testing.assert_array_equal(to_model_input(np.stack(images)), out)
+
+
+def test_no_images_is_an_error():
+    with pytest.raises(ValueError, match="no images"):
+        to_model_input([])
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+def test_content_decides_the_format_and_colours_are_rgb(extension):
+    image = decode_rgb(encoded(extension))
+    assert image.shape == (40, 60, 3)
+    assert image[20, 10, 0] > 240 and image[20, 10, 1:].max() < 15 and image[20, 50].max() < 15
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+def test_pixels_are_those_of_opencv_with_the_channels_exchanged(extension, textured):
+    data = encoded(extension, textured((131, 97), 4))
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(decode_rgb(data), expected)
+
+
+def test_jpeg_encoding_keeps_rgb():
+    np.testing.assert_allclose(decode_rgb(encode_jpeg(RED, 100))[:, ::59], RED[:, ::59], atol=3)
+
+
+def test_grey_and_16_bit_become_8_bit_rgb():
+    grey = cv2.imencode(".png", np.full((4, 5), 0x8000, np.uint16))[1].tobytes()
+    np.testing.assert_array_equal(decode_rgb(grey), np.full((4, 5, 3), 128))
+
+
+def test_cmyk_becomes_rgb():
+    image_module = pytest.importorskip("PIL.Image")
+    buffer = io.BytesIO()
+    image_module.fromarray(RED).convert("CMYK").save(buffer, "jpeg", quality=100)
+    np.testing.assert_allclose(decode_rgb(buffer.getvalue())[:, ::59], RED[:, ::59], atol=10)
+
+
+def test_exif_orientation_is_ignored():
+    jpeg = encoded(".jpg")
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: turn
+    body = b"Exif\0\0" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+    as_shown = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
+    assert as_shown.shape == (60, 40, 3)  # the tag is understood where it is not ignored
+    np.testing.assert_array_equal(decode_rgb(turned), decode_rgb(jpeg))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_an_image_cut_short_is_refused(extension, textured):
+    whole = encoded(extension, textured((200, 150), 1))
+    for share in (0.02, 0.3, 0.6, 0.99):
+        with pytest.raises(ValueError):
+            decode_rgb(whole[: int(len(whole) * share)])
+
+
+def test_a_thumbnail_does_not_hide_a_missing_end(textured):
+    whole, thumbnail = encoded(".jpg", textured((200, 150), 1)), encoded(".jpg")
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    with_thumbnail = whole[:2] + segment + whole[2:]
+    np.testing.assert_array_equal(decode_rgb(with_thumbnail), decode_rgb(whole))
+    with pytest.raises(ValueError, match="cut off"):
+        decode_rgb(with_thumbnail[:-500])
+
+
+def test_bytes_after_the_end_do_no_harm():
+    decode_rgb(encoded(".jpg") + b"\0" * 100)
+
+
+def test_what_is_no_image_is_refused():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.jpg", "x")
+    for data in (b"", b"\xff\xd8", b"<html>not found</html>", buffer.getvalue()):
+        with pytest.raises(ValueError):
+            decode_rgb(data)
+
+
+def test_reading_a_file_names_it_where_it_fails(tmp_path):
+    path = tmp_path / "a.jpg"
+    with pytest.raises(FileNotFoundError, match="a.jpg"):
+        read_rgb(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="a.jpg: the file is not an image"):
+        read_rgb(path)
+    path.write_bytes(encoded(".png"))
+    np.testing.assert_array_equal(read_rgb(path), RED)

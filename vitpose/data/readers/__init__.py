@@ -1,1 +1,0 @@
-"""Readers: one annotation format a file, each giving a `PersonSet`."""

@@ -1,0 +1,173 @@
+"""The last steps of a labelling run: units to one file a video, and the manifest.
+
+A video's file is written when all its units are there: identities are then computed in one pass over
+the whole video, the file is renamed into place and the units are removed. So a video is in the labels
+whole or not at all, and the file depends on the units alone, not on when or where they were done.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vitpose.labels.plan import Plan, Quarantined, VideoPlan
+from vitpose.labels.schema import (
+    LINEAGE,
+    MANIFEST,
+    PERSON,
+    SCHEMA,
+    UNDECODABLE,
+    UNITS,
+    VIDEOS,
+    array_of,
+    beside,
+    read_lineage,
+    write_json,
+)
+from vitpose.labels.unit import unit_file
+from vitpose.video.frames import file_digest
+from vitpose.video.tracking import Tracker, TrackingConfig
+
+
+def merge_video(video: VideoPlan, out: Path, sigmas: Sequence[float]) -> bool:
+    """Write a video's label file if its units are all there; True if it is (or was) written."""
+    target = out / video.file
+    units = [unit_file(out, unit) for unit in video.units]
+    if not target.is_file():
+        if not all(path.is_file() for path in units):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, video, units, sigmas)
+    for path in units:
+        path.unlink(missing_ok=True)
+    return True
+
+
+def _write(target: Path, video: VideoPlan, units: Sequence[Path], sigmas: Sequence[float]) -> None:
+    tracker = Tracker(sigmas, TrackingConfig())
+    entries, commits, shared = [], set(), {}
+    for unit, path in zip(video.units, units, strict=True):
+        shared = read_lineage(path)
+        commits.add(shared.pop("code_commit"))
+        entries.append(
+            {
+                "name": shared.pop("unit"),
+                "start": unit.segment.start,
+                "stop": unit.segment.stop,
+                "rows": pq.read_metadata(path).num_rows,
+                "digest": shared.pop("digest"),
+            }
+        )
+    lineage = {**shared, "code_commit": ", ".join(sorted(commits)), "units": entries}
+    schema = SCHEMA.with_metadata({LINEAGE: json.dumps(lineage, sort_keys=True)})
+    temporary = beside(target)
+    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for path in units:
+            table = with_identities(pq.read_table(path), tracker, len(sigmas))
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
+    temporary.replace(target)
+
+
+def with_identities(table: pa.Table, tracker: Tracker, joints: int) -> pa.Table:
+    """The rows of one segment with `track_id` filled in; call it for the segments in order."""
+    people = pc.equal(table["status"], PERSON).to_numpy()
+    rows = table.filter(pa.array(people))
+    identities = np.zeros(len(table), np.int32)
+    if len(rows):
+        frames = rows["frame_index"].to_numpy()
+        bboxes = array_of(rows["bbox_xywh"], 4).astype(np.float64)
+        keypoints = array_of(rows["keypoints"], 2 * joints).astype(np.float64)
+        found = np.empty(len(rows), np.int32)
+        starts = np.flatnonzero(np.diff(frames, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+            poses = keypoints[start:stop].reshape(stop - start, -1, 2)
+            found[start:stop] = tracker.update(int(frames[start]), bboxes[start:stop], poses)
+        identities[people] = found
+    position = table.column_names.index("track_id")
+    column = pa.array(identities, pa.int32(), mask=~people)
+    return table.set_column(position, table.schema.field("track_id"), column)
+
+
+def write_manifest(out: Path, plan: Plan, failed: Mapping[str, str]) -> dict[str, Any]:
+    """Write manifest.json from the files that are there; returns it.
+
+    It says nothing that differs between two runs of one plan. `failed` is unit name to reason, for
+    units without a file.
+    """
+    videos, quarantined = [], [_entry(q) for q in plan.quarantined]
+    for video in plan.videos:
+        path = out / video.file
+        if path.is_file():
+            videos.append(_video_entry(video, path))
+            continue
+        missing = [u.name for u in video.units if not unit_file(out, u).is_file()]
+        for name in missing:
+            reason = failed.get(name, "not done: the run ended before it")
+            quarantined.append(_entry(Quarantined(video=video.video, reason=reason, unit=name)))
+    manifest = {**plan.settings, "videos": videos, "quarantined": quarantined}
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _entry(quarantined: Quarantined) -> dict[str, Any]:
+    return {
+        "video": quarantined.video,
+        "unit": quarantined.unit,
+        "reason": quarantined.reason,
+    }
+
+
+def _video_entry(video: VideoPlan, path: Path) -> dict[str, Any]:
+    status = pq.read_table(path, columns=["status"])["status"]
+    units = read_lineage(path)["units"]
+    return {
+        "video": video.video,
+        "file": video.file,
+        "sha256": file_digest(path),
+        "video_digest": video.info.digest,
+        "fps": video.info.fps,
+        "width": video.info.width,
+        "height": video.info.height,
+        "frames": video.info.frames,
+        "rows": len(status),
+        "persons": pc.sum(pc.equal(status, PERSON)).as_py() or 0,
+        "undecodable": pc.sum(pc.equal(status, UNDECODABLE)).as_py() or 0,
+        "units": units,
+    }
+
+
+def is_partial(manifest: Mapping[str, Any]) -> bool:
+    """Something of the archive is not labelled: a quarantined video, or frames that do not decode."""
+    return bool(manifest["quarantined"]) or any(v["undecodable"] for v in manifest["videos"])
+
+
+def stale_files(out: Path, plan: Plan) -> list[Path]:
+    """Label files and units of other runs: another model, other settings, videos that are gone."""
+    ours = {out / video.file for video in plan.videos}
+    ours |= {unit_file(out, unit) for unit in plan.units}
+    return sorted(path for path in _parquet_files(out) if path not in ours)
+
+
+def sweep(out: Path) -> None:
+    """Remove what killed processes left: half-written files and the notes of their attempts."""
+    for folder in (out, out / VIDEOS, out / UNITS):
+        for pattern in ("*.tmp", "*.attempts"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def tidy(out: Path) -> None:
+    """Remove the folder of units once nothing is in it."""
+    folder = out / UNITS
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _parquet_files(out: Path) -> Iterator[Path]:
+    for folder in (VIDEOS, UNITS):
+        yield from (out / folder).glob("*.parquet")

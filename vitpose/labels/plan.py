@@ -1,0 +1,231 @@
+"""The plan of a labelling run: which units of work there are, decided before any is done.
+
+A unit is a segment of a video. Its name is a hash of everything its rows depend on: the video's
+content and its path in the archive, the segment, the model, the settings and the detector's file. So
+a unit that has a file is done, whoever did it and however often the run was killed. Knows neither Ray
+nor how a unit is done.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vitpose.labels.schema import FORMAT
+from vitpose.video.boxes import boxes_digest
+from vitpose.video.detectors import FORMS, detector_file, make_detector
+from vitpose.video.frames import VIDEO_SUFFIXES, VideoInfo, file_digest, probe, segments
+from vitpose.video.packets import Segment
+
+GROUND_TRUTH = "ground_truth"
+"""As `LabelConfig.boxes`: the boxes of the archive's own ground_truth.json (the built-in people)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """What the labels depend on besides the model and the videos."""
+
+    detector: str | None = None
+    """See `video.detectors`; None where `boxes` is given."""
+    boxes: str | None = None
+    """A boxes file or folder (`video.boxes`), or `ground_truth`; None where `detector` is given."""
+    detect_every: int = 1
+    """Detect in every n-th frame of a segment; the frames between keep the last boxes."""
+    box_threshold: float = 0.3
+    """Boxes with a lower score are no persons, 0..1."""
+    flip_test: bool = False
+    """Average with the mirrored crop: about +0.5 AP for twice the work."""
+    batch_size: int = 32
+    """Crops in a forward pass, filled across frames; always this many."""
+    segment_frames: int = 256
+    """Frames of a unit of work."""
+    smoothing: Literal["none"] = "none"
+    """Keypoints are stored as the model saw them."""
+
+    def __post_init__(self) -> None:
+        if (self.detector is None) == (self.boxes is None):
+            raise ValueError(
+                f"give either a detector ({FORMS}) or boxes, got detector={self.detector!r} and "
+                f"boxes={self.boxes!r}"
+            )
+        for name in ("detect_every", "batch_size", "segment_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.box_threshold <= 1:
+            raise ValueError(f"box_threshold must be in 0..1, got {self.box_threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """Which model made the labels."""
+
+    weights_digest: str
+    name: str | None = None
+    version: str | None = None
+    """None where a folder was given instead of a registered model."""
+    data_digest: str | None = None
+    """Of the data it was trained on, from its config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One unit of work."""
+
+    name: str
+    video: str
+    segment: Segment
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPlan:
+    """One video of the plan; `key` names its label file."""
+
+    video: str
+    key: str
+    info: VideoInfo
+    units: tuple[Unit, ...]
+
+    @property
+    def file(self) -> str:
+        """Path of its labels inside the label dataset."""
+        return f"videos/{safe_name(self.video)}-{self.key}.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A video that is not labelled, and why; `unit` where one segment is to blame."""
+
+    video: str
+    reason: str
+    unit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run is going to do. `settings` is the part of its identity that is not a video."""
+
+    settings: dict[str, Any]
+    videos: tuple[VideoPlan, ...]
+    quarantined: tuple[Quarantined, ...]
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units, in the order of the videos."""
+        return [unit for video in self.videos for unit in video.units]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def settings_of(config: LabelConfig, model: ModelRef, archive: Path) -> dict[str, Any]:
+    """What all units share, as JSON: the model, the settings, digests of the files they name.
+
+    Paths of this machine stay out, so that an archive that is moved is not labelled anew.
+    """
+    label: dict[str, Any] = asdict(config)
+    if config.detector is not None:
+        file = detector_file(config.detector)
+        if file is not None:
+            if not file.is_file():
+                raise FileNotFoundError(f"detector {config.detector!r}: no file at {file}")
+            label["detector"] = config.detector.replace(str(file), file.name)
+            label["detector_digest"] = file_digest(file)
+    else:
+        source = boxes_source(config, archive)
+        label["boxes"] = config.boxes if config.boxes == GROUND_TRUTH else source.name
+        label["boxes_digest"] = boxes_digest(source)
+    return {"model": asdict(model), "label": label}
+
+
+def boxes_source(config: LabelConfig, archive: Path) -> Path:
+    """Where the boxes of a run without detector are."""
+    if config.boxes == GROUND_TRUTH:
+        source = archive / "ground_truth.json"
+        if not source.is_file():
+            raise FileNotFoundError(
+                f"boxes: {GROUND_TRUTH} needs {source}, which only the built-in archive has; give a "
+                "detector or a boxes file"
+            )
+        return source
+    return Path(str(config.boxes))
+
+
+def check_request(config: LabelConfig, archive: Path) -> None:
+    """Raise what can be known to be wrong before anything heavy is loaded."""
+    list_videos(archive)
+    if config.detector is None:
+        boxes_digest(boxes_source(config, archive))
+    elif not config.detector.startswith("torchvision:"):  # which would load torch
+        make_detector(config.detector)
+
+
+def list_videos(archive: Path) -> list[str]:
+    """Paths of the archive's videos inside it, with `/`, sorted; a single video is an archive too."""
+    if archive.is_file():
+        return [archive.name]
+    if not archive.is_dir():
+        raise FileNotFoundError(f"no archive at {archive}; give a folder with videos, or a video")
+    found = [
+        path.relative_to(archive).as_posix()
+        for path in archive.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    ]
+    if not found:
+        raise ValueError(f"{archive} holds no video; expected files such as *.mp4, *.mov or *.avi")
+    return sorted(found)
+
+
+def video_path(archive: Path, video: str) -> Path:
+    """Where a video of `list_videos` is."""
+    return archive if archive.is_file() else archive / video
+
+
+def plan_video(archive: Path, video: str, settings: Mapping[str, Any]) -> VideoPlan | Quarantined:
+    """The units of one video, or why it cannot be read."""
+    path = video_path(archive, video)
+    try:
+        info = probe(path)
+        parts = segments(path, info, settings["label"]["segment_frames"])
+    except (ValueError, OSError) as error:
+        return Quarantined(video=video, reason=without_path(error, path))
+    identity = {"format": FORMAT, "settings": dict(settings), "video": video, "digest": info.digest}
+    key = short_hash(identity)
+    units = tuple(
+        Unit(
+            name=f"{safe_name(video)}-{part.start:08d}-{short_hash([key, part.start, part.stop])}",
+            video=video,
+            segment=part,
+        )
+        for part in parts
+    )
+    return VideoPlan(video=video, key=key, info=info, units=units)
+
+
+def assemble(settings: Mapping[str, Any], planned: Iterable[VideoPlan | Quarantined]) -> Plan:
+    """The plan of all videos, in the order of their names."""
+    ordered = sorted(planned, key=lambda p: p.video)
+    return Plan(
+        settings=dict(settings),
+        videos=tuple(p for p in ordered if isinstance(p, VideoPlan)),
+        quarantined=tuple(p for p in ordered if isinstance(p, Quarantined)),
+    )
+
+
+def short_hash(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON value."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def safe_name(video: str) -> str:
+    """A video's path as a part of a file name; readable, not unique."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in video)
+    return kept[-80:].lstrip(".") or "video"
+
+
+def without_path(error: BaseException, path: Path) -> str:
+    """An error's message as it would read on any machine."""
+    return str(error).replace(f"{path}: ", "").replace(str(path), path.name)

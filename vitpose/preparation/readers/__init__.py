@@ -1,0 +1,4 @@
+"""One reader a format of annotations; each gives `rows.PersonSet`.
+
+They open no image.
+"""

@@ -1,0 +1,40 @@
+"""PoseTrack 2018: COCO's form without areas, to a COCO mapping.
+
+Its category carries COCO's limbs, and `skeleton_files` takes its own. The files tell what is labelled, 1
+or 0, and nothing of occlusion: 1 is taken as visible. `track_id` and the heads' boxes stay. File names
+are relative to the folder that holds `images/`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from vitpose.preparation.readers.coco import load_coco
+from vitpose.preparation.readers.coco_parts import area_of_bbox, check_keypoints
+from vitpose.skeletons.human import POSETRACK_17
+
+
+def posetrack_as_coco(annotations: Path) -> dict[str, Any]:
+    """A PoseTrack 2018 file, of one video or several, as a COCO mapping of skeleton `POSETRACK_17`.
+
+    Areas are 0.53 of the boxes: a choice of this project, since its own measure needs none.
+
+    Raises `FileNotFoundError` where the file is not there, `ValueError` where it is not PoseTrack's.
+    """
+    content = load_coco(annotations)
+    check_keypoints(content, POSETRACK_17, annotations, "PoseTrack")
+    people = [
+        {**one, "area": area_of_bbox(one.get("bbox")), "keypoints": _seen(one.get("keypoints"))}
+        if isinstance(one, dict)
+        else one
+        for one in content["annotations"]
+    ]
+    return {**content, "annotations": people}
+
+
+def _seen(flat: Any) -> Any:
+    """Visibility 1 to 2; what is no list goes through, for `readers.coco` to reject."""
+    if not isinstance(flat, list):
+        return flat
+    seen = list(flat)
+    seen[2::3] = [2 if v == 1 and not isinstance(v, bool) else v for v in seen[2::3]]
+    return seen
