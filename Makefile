@@ -42,4 +42,4 @@ ui: .venv/.installed  ## Show every run, model and metric in the browser (MLflow
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
 
 clean:  ## Remove everything that the pipeline made, but not .venv or data/raw
-	rm -rf data/prepared models metrics/*.json plots labels report runs mlflow.db mlartifacts .dvc/cache .dvc/tmp
+	rm -rf code data/drawn data/prepared models metrics/*.json plots labels report runs mlflow.db mlartifacts .dvc/cache .dvc/tmp

@@ -10,8 +10,9 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -19,6 +20,30 @@ from ruamel.yaml.error import YAMLError
 PARAMS = Path("params.yaml")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Section `model`: what all models of a pipeline share."""
+
+    image_hw: tuple[int, int]
+    """Height and width of the crop that a model sees; multiples of 16."""
+    stride: int = 16
+    """Pixels from one token to the next: 16, or 8 with overlapping patches."""
+    head: Literal["classic", "simple"] = "classic"
+    head_channels: int = 256
+    """Channels of the classic head's deconvolutions; 256 is published."""
+
+
+def model() -> ModelConfig:
+    """Section `model` of params.yaml."""
+    return from_mapping(ModelConfig, section(PARAMS, "model"), "model")
+
+
+def image_hw() -> tuple[int, int]:
+    """`model.image_hw` of params.yaml, for stages that depend on nothing else of the model."""
+    given = {key: value for key, value in section(PARAMS, "model").items() if key == "image_hw"}
+    return from_mapping(ModelConfig, given, "model").image_hw
 
 
 def section(path: Path, dotted: str) -> dict[str, Any]:
@@ -54,16 +79,29 @@ def names(path: Path, key: str) -> list[str]:
 def overlay(cls: type[T], path: Path, *sections: str) -> T:
     """An instance of the dataclass `cls` from several sections, a later one over an earlier one.
 
-    One level deep: a nested mapping replaces that of the earlier section. Raises as `section` and
-    `from_mapping` do; a bad key is named where it stands.
+    A nested configuration is laid over the earlier section's key by key; any other value replaces it.
+    Raises as `section` and `from_mapping` do; a bad key is named where it stands.
     """
     raw: dict[str, Any] = {}
     places: dict[str, str] = {}
     for dotted in sections:
-        own = section(path, dotted)
-        raw.update(own)
-        places.update({key: f"{dotted}.{key}" for key in own})
+        _lay_over(cls, raw, places, section(path, dotted), dotted, "")
     return _build(cls, raw, sections[-1], places)
+
+
+def _lay_over(
+    cls: type, raw: dict[str, Any], places: dict[str, str], own: Mapping[str, Any], dotted: str, at: str
+) -> None:
+    """`own`, the section `dotted`, over `raw`; `places` gets where each key under `at` stands."""
+    hints = typing.get_type_hints(cls)
+    for key, value in own.items():
+        places[f"{at}{key}"] = f"{dotted}.{key}"
+        nested = hints.get(key)
+        if dataclasses.is_dataclass(nested) and isinstance(value, Mapping):
+            inner = raw[key] = dict(raw[key]) if isinstance(raw.get(key), Mapping) else {}
+            _lay_over(nested, inner, places, value, f"{dotted}.{key}", f"{at}{key}.")  # type: ignore[arg-type]
+        else:
+            raw[key] = value
 
 
 def from_mapping(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
@@ -73,7 +111,7 @@ def from_mapping(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
     """
     if not isinstance(raw, Mapping):
         raise ValueError(f"{where}: expected a mapping of keys, got {raw!r}")
-    return _build(cls, raw, where, {key: f"{where}.{key}" for key in raw})
+    return _build(cls, raw, where, {})
 
 
 def _read(path: Path) -> Any:
@@ -85,14 +123,21 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
 
 
-def _build(cls: type[T], raw: Mapping[str, Any], where: str, places: Mapping[str, str]) -> T:
-    """See `from_mapping`; `places` gives the full path of each key in `raw`."""
+def _build(
+    cls: type[T], raw: Mapping[str, Any], where: str, places: Mapping[str, str], at: str = ""
+) -> T:
+    """See `from_mapping`; `places` gives the full path of keys under `at` that stand elsewhere."""
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    unknown = sorted(places[key] for key in set(raw) - set(fields))
-    if unknown:
+
+    def place(key: str) -> str:
+        return places.get(f"{at}{key}", f"{where}.{key}")
+
+    for key in sorted(set(raw) - set(fields)):
         known = ", ".join(sorted(fields))
-        raise ValueError(f"{', '.join(unknown)}: no such key; expected one of {known}")
+        owner = next((n for n in fields if key in _field_names(hints[n])), None)
+        moved = f"; it is {place(key).removesuffix(key)}{owner}.{key} now" if owner else ""
+        raise ValueError(f"{place(key)}: no such key; expected one of {known}{moved}")
     missing = sorted(
         f"{where}.{name}"
         for name, field in fields.items()
@@ -102,11 +147,21 @@ def _build(cls: type[T], raw: Mapping[str, Any], where: str, places: Mapping[str
     )
     if missing:
         raise ValueError(f"{', '.join(missing)}: missing; add it to params.yaml")
-    values = {name: _convert(raw[name], hints[name], places[name]) for name in raw}
+    values = {}
+    for name, value in raw.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            values[name] = _build(hints[name], value, place(name), places, f"{at}{name}.")
+        else:
+            values[name] = _convert(value, hints[name], place(name))
     try:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _field_names(hint: Any) -> set[str]:
+    """Of a nested configuration; none of anything else."""
+    return {f.name for f in dataclasses.fields(hint)} if dataclasses.is_dataclass(hint) else set()
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

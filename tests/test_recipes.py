@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.cluster.pose import ModelConfig, Recipe
-from pipelines.params import from_mapping, names, overlay, section
+from pipelines.cluster.pose import Recipe
+from pipelines.params import ModelConfig, from_mapping, names, overlay, section
 from pipelines.stages.distill import DistillConfig
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.prepare import PrepareConfig
@@ -46,7 +46,7 @@ def test_every_section_builds_what_reads_it(path: Path) -> None:
         pretrain = overlay(PretrainConfig, path, "pretrain.common", f"pretrain.sizes.{size}")
         assert pretrain.optim(100).lr > 0
         recipe = overlay(Recipe, path, "finetune.common", f"finetune.sizes.{size}")
-        assert recipe.optim(size).lr > 0
+        assert recipe.for_size(size).optim.lr > 0
         PoseConfig(
             size=size, image_hw=model.image_hw, stride=model.stride, head=model.head,
             head_channels=model.head_channels, drop_path=recipe.drop_path,

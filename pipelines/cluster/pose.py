@@ -1,40 +1,26 @@
 """What finetuning and distillation share: the recipe, the model for the prepared data, the batches."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor, nn
-
-from pipelines.cluster import train as ray_train
-from pipelines.cluster.worker import Job, fit_and_report
-from vitpose import heatmap
+from pipelines.cluster.train import Run, Settings, train
+from pipelines.cluster.worker import Job, fit_and_report, share
+from pipelines.params import ModelConfig
 from vitpose.data.augmentation import AugmentationConfig
-from vitpose.data.loading import Loader, PoseBatch, pose_loader
+from vitpose.data.loading import pose_loader
 from vitpose.data.prepared import PreparedDataset, load_prepared
+from vitpose.data.sampling import check_weights
 from vitpose.data.shards import CropShards
-from vitpose.evaluation import held_out as scoring
-from vitpose.models import freezing
+from vitpose.evaluation.quick import HeldOut
+from vitpose.heatmap import SIGMA
 from vitpose.models.pose import PoseConfig, PoseModel, build_model
 from vitpose.models.sizes import find_size
 from vitpose.models.weights import save_model
-from vitpose.training import losses
 from vitpose.training.engine import LossFunction, Precision
 from vitpose.training.optim import OptimConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Section `model`: what all models of a pipeline share."""
-
-    image_hw: tuple[int, int]
-    """Height and width of the crop that a model sees; multiples of 16."""
-    stride: int = 16
-    """Pixels from one token to the next: 16, or 8 with overlapping patches."""
-    head: Literal["classic", "simple"] = "classic"
-    head_channels: int = 256
-    """Channels of the classic head's deconvolutions; 256 is published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +33,13 @@ class Recipe:
     epochs: int
     batch_size: int
     """Of all workers together."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """See `OptimConfig`."""
-    muon_lr_scale: float = 5.0
-    """See `OptimConfig`."""
-    lr: float = 5e-4
-    eps: float = 1e-8
-    """See `OptimConfig`."""
-    weight_decay: float = 0.1
-    layer_decay: float | None = None
-    """null: the size's published value."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """With a `layer_decay` of null the size's published value."""
     drop_path: float | None = None
     """null: the size's published value."""
-    warmup_steps: int = 500
-    schedule: Literal["step", "cosine"] = "step"
-    clip_norm: float | None = 1.0
     freeze: Literal["none", "attention", "ffn"] = "none"
     """Partial finetuning (paper, table 5): what stays as the initial weights have it."""
-    sigma: float = heatmap.SIGMA
+    sigma: float = SIGMA
     """Of the target Gaussians, in heatmap pixels."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     dataset_weights: dict[str, float] | None = None
@@ -83,19 +58,14 @@ class Recipe:
         if self.sigma <= 0:
             raise ValueError(f"sigma must be positive, got {self.sigma}")
 
-    def optim(self, size: str) -> OptimConfig:
-        """The optimizer's part, with the size's own layer decay unless one is given."""
-        decay = find_size(size).layer_decay if self.layer_decay is None else self.layer_decay
-        return OptimConfig(
-            optimizer=self.optimizer,
-            muon_lr_scale=self.muon_lr_scale,
-            lr=self.lr,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            layer_decay=decay,
-            warmup_steps=self.warmup_steps,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
+    def for_size(self, size: str) -> "Recipe":
+        """This recipe with the size's own layer decay and drop path where none is given."""
+        known = find_size(size)
+        decay, drop_path = self.optim.layer_decay, self.drop_path
+        return replace(
+            self,
+            optim=replace(self.optim, layer_decay=known.layer_decay if decay is None else decay),
+            drop_path=known.drop_path if drop_path is None else drop_path,
         )
 
 
@@ -112,73 +82,54 @@ def pose_config(size: str, model: ModelConfig, prepared: PreparedDataset, recipe
     )
 
 
-def crop_loader(
-    data: Path, recipe: Recipe, image_hw: tuple[int, int], rank: int, world_size: int
-) -> Loader:
-    """Augmented batches of this worker's share of the training people."""
-    return pose_loader(
+def train_pose(
+    name: str,
+    recipe: Recipe,
+    worker: Callable[[Settings], None],
+    settings: Settings,
+    write: Callable[[dict[str, Any], str], None],
+    *,
+    recorded: dict[str, Any],
+    prepared: PreparedDataset,
+    code_digest: str,
+) -> None:
+    """`cluster.train.train` of a pose model by `recipe`; arguments as there.
+
+    Raises `ValueError`, before Ray starts, for weights of data sets that are not there.
+    """
+    check_weights(recipe.dataset_weights, prepared.datasets)
+    run = Run(
+        name=name,
+        epochs=recipe.epochs,
+        optim=recipe.optim,
+        precision=recipe.precision,
+        seed=recipe.seed,
+        params=recorded,
+        data_digest=prepared.digest,
+        code_digest=code_digest,
+    )
+    train(run, worker, {**settings, "recipe": recipe}, write)
+
+
+def fit_pose(job: Job, model: PoseModel, loss: LossFunction, recipe: Recipe, data: Path) -> None:
+    """A worker's training on its share of the people of `data`, evaluated on the held-out ones."""
+    height, width = model.config.image_hw
+    loader = pose_loader(
         CropShards(data),
         load_prepared(data).skeleton,
         recipe.augmentation,
-        crop_wh=(image_hw[1], image_hw[0]),
-        batch_size=ray_train.per_worker(recipe.batch_size),
+        crop_wh=(width, height),
         seed=recipe.seed,
-        workers=ray_train.loader_workers(),
-        rank=rank,
-        world_size=world_size,
         dataset_weights=recipe.dataset_weights,
+        **share(recipe.batch_size),
     )
-
-
-def freeze(model: PoseModel, what: Literal["none", "attention", "ffn"]) -> None:
-    """Partial finetuning."""
-    if what == "attention":
-        freezing.freeze_attention(model)
-    elif what == "ffn":
-        freezing.freeze_ffn(model)
-
-
-def pose_loss(sigma: float) -> LossFunction:
-    """Heatmaps of a batch against targets drawn on the model's device."""
-
-    def loss(model: nn.Module, batch: PoseBatch) -> tuple[Tensor, dict[str, float]]:
-        heatmaps, target, weight = heatmaps_and_target(model, batch, sigma)
-        return losses.heatmap_mse(heatmaps, target, weight), {}
-
-    return loss
-
-
-def heatmaps_and_target(
-    model: nn.Module, batch: PoseBatch, sigma: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicted and wanted heatmaps (B, K, H, W), and the target weight (B, K)."""
-    device = next(model.parameters()).device
-    heatmaps = model(batch.images.to(device, non_blocking=True))
-    target, weight = heatmap.encode(
-        batch.keypoints_heatmap.to(device),
-        batch.visibility.to(device),
-        (heatmaps.shape[3], heatmaps.shape[2]),
-        sigma,
-    )
-    return heatmaps, target, weight
-
-
-def train(
-    job: Job,
-    model: PoseModel,
-    loss: LossFunction,
-    loader: Loader,
-    recipe: Recipe,
-    data: Path,
-) -> None:
-    """A worker's training, with evaluation on the held-out people now and then."""
     fit_and_report(
         job,
         model,
         loss,
         loader,
         batch_size=recipe.batch_size,
-        evaluate=lambda m: scoring.quick_score(m, data),
+        evaluate=HeldOut(data).score,
         evaluate_every=recipe.evaluate_every,
     )
 

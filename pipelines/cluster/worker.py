@@ -10,8 +10,8 @@ import ray.train
 import ray.train.torch
 import torch
 
-from pipelines import experiments
-from pipelines.cluster import train_progress
+from pipelines import experiments, place
+from pipelines.cluster.progress import Shown, figures, say
 from vitpose.training import checkpoint, engine
 from vitpose.training.optim import OptimConfig, build_optimizer
 
@@ -39,6 +39,26 @@ class Job:
     def label(self) -> str:
         """The name without the fingerprint."""
         return self.name.rsplit("-", 1)[0]
+
+
+def share(batch_size: int) -> dict[str, int]:
+    """What a loader is told of this worker: its part of a global batch, its rank, and its helpers.
+
+    Raises `ValueError` where the batch does not divide.
+    """
+    context = ray.train.get_context()
+    size = context.get_world_size()
+    if batch_size % size:
+        raise ValueError(
+            f"batch_size {batch_size} does not divide among VITPOSE_WORKERS={size}; choose a number of "
+            "workers that divides it"
+        )
+    return {
+        "batch_size": batch_size // size,
+        "workers": place.loader_workers(4 if torch.cuda.is_available() else 0),
+        "rank": context.get_world_rank(),
+        "world_size": size,
+    }
 
 
 def fit_and_report(
@@ -74,14 +94,10 @@ def fit_and_report(
         for done in progress.history:
             _log(job, done, logged)
         if progress.epoch:
-            train_progress.say(
-                job.log, job.label, f"goes on after {progress.epoch} of {job.epochs} epochs"
-            )
+            say(job.log, job.label, f"goes on after {progress.epoch} of {job.epochs} epochs")
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
     shown = (
-        train_progress.Shown(
-            loader, log=job.log, name=job.label, epochs=job.epochs, batch_size=batch_size
-        )
+        Shown(loader, log=job.log, name=job.label, epochs=job.epochs, batch_size=batch_size)
         if rank == 0
         else loader
     )
@@ -117,11 +133,7 @@ def fit_and_report(
                 progress.history.append(row)
                 checkpoint.save(Path(temporary), prepared, optimizer, progress, job.fingerprint)
                 _log(job, row, logged)
-                train_progress.say(
-                    job.log,
-                    job.label,
-                    f"epoch {result.epoch}/{job.epochs}  {train_progress.figures(row)}",
-                )
+                say(job.log, job.label, f"epoch {result.epoch}/{job.epochs}  {figures(row)}")
                 ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(temporary))
             else:
                 ray.train.report(row)

@@ -13,31 +13,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import ray.train
 import torch
-from torch import Tensor, nn
 
 from pipelines import params
-from pipelines.cluster import pose as pose_training
-from pipelines.cluster import train as ray_train
-from pipelines.cluster.pose import ModelConfig, Recipe
-from pipelines.cluster.worker import Job
-from pipelines.stages import entry
-from vitpose.data.loading import PoseBatch
+from pipelines.cluster.pose import Recipe, fit_pose, pose_config, train_pose, write_model
+from pipelines.params import ModelConfig
+from pipelines.stages import code, entry
 from vitpose.data.prepared import PreparedDataset, load_prepared
-from vitpose.data.sampling import check_weights
-from vitpose.models.attention import use_fused_attention
-from vitpose.models.freezing import freeze
-from vitpose.models.knowledge import attach_knowledge_token
-from vitpose.models.pose import PoseConfig, build_model
+from vitpose.models.freezing import freeze, freeze_part
+from vitpose.models.knowledge import attach_knowledge_token, learn_only_token
+from vitpose.models.pose import build_model
 from vitpose.models.weights import load_encoder, load_model, weights_digest
-from vitpose.training import losses
-from vitpose.training.engine import autocast_dtype
+from vitpose.training.losses import distillation_loss, pose_loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Section `distill.common` with `distill.students.<student>`; the rest is the student's recipe."""
+    """Section `distill.common`; `distill.students.<student>` lies over the student's recipe."""
 
     method: Literal["output", "token", "both"] = "both"
     output_weight: float = 1.0
@@ -55,76 +47,30 @@ class DistillConfig:
 def token_worker(settings: dict[str, Any]) -> None:
     """One process of learning the knowledge token in the frozen teacher."""
     recipe: Recipe = settings["recipe"]
-    data = Path(settings["data"])
-    context = ray.train.get_context()
     torch.manual_seed(recipe.seed)
-    teacher = _frozen(Path(settings["teacher"]), settings["job"])
+    teacher = load_model(settings["teacher"])
     attach_knowledge_token(teacher, None)
-    loader = pose_training.crop_loader(
-        data,
-        recipe,
-        teacher.config.image_hw,
-        context.get_world_rank(),
-        context.get_world_size(),
-    )
-    pose_training.train(
-        settings["job"], teacher, pose_training.pose_loss(recipe.sigma), loader, recipe, data
-    )
+    learn_only_token(teacher)
+    fit_pose(settings["job"], teacher, pose_loss(recipe.sigma), recipe, settings["data"])
 
 
 def student_worker(settings: dict[str, Any]) -> None:
     """One process of the student's training."""
-    job: Job = settings["job"]
     recipe: Recipe = settings["recipe"]
     config: DistillConfig = settings["config"]
-    architecture: PoseConfig = settings["architecture"]
-    data = Path(settings["data"])
-    context = ray.train.get_context()
     torch.manual_seed(recipe.seed)
-    student = build_model(architecture)
-    load_encoder(student, Path(settings["init"]))
+    student = build_model(settings["architecture"])
+    load_encoder(student, settings["init"])
     if settings["token"] is not None:
         attach_knowledge_token(student, torch.tensor(settings["token"]))
-    pose_training.freeze(student, recipe.freeze)
-    if not torch.cuda.is_available():
-        use_fused_attention(student, autocast_dtype(job.precision, torch.device("cpu")) is None)
-    loader = pose_training.crop_loader(
-        data,
-        recipe,
-        architecture.image_hw,
-        context.get_world_rank(),
-        context.get_world_size(),
-    )
-    teacher = None if config.method == "token" else _frozen(Path(settings["teacher"]), job)
-
-    def loss(model: nn.Module, batch: PoseBatch) -> tuple[Tensor, dict[str, float]]:
-        heatmaps, target, weight = pose_training.heatmaps_and_target(model, batch, recipe.sigma)
-        supervised = losses.heatmap_mse(heatmaps, target, weight)
-        if teacher is None:
-            return supervised, {}
-        with torch.no_grad():
-            wanted = teacher.to(heatmaps.device)(batch.images.to(heatmaps.device))
-        imitation = losses.output_distillation(heatmaps, wanted)
-        figures = {
-            "loss_supervised": float(supervised.detach()),
-            "loss_imitation": float(imitation.detach()),
-        }
-        return supervised + config.output_weight * imitation, figures
-
-    pose_training.train(job, student, loss, loader, recipe, data)
-
-
-def _frozen(folder: Path, job: Job) -> Any:
-    """The teacher: no gradient, and in eval mode through every `train()`."""
-    teacher = load_model(folder)
-    freeze(teacher.backbone)
-    for head in teacher.heads:
-        freeze(head)
-    if teacher.knowledge_projection is not None:
-        freeze(teacher.knowledge_projection)
-    if not torch.cuda.is_available():
-        use_fused_attention(teacher, autocast_dtype(job.precision, torch.device("cpu")) is None)
-    return teacher
+    freeze_part(student, recipe.freeze)
+    if config.method == "token":
+        loss = pose_loss(recipe.sigma)
+    else:
+        teacher = load_model(settings["teacher"])
+        freeze(teacher)
+        loss = distillation_loss(teacher, recipe.sigma, config.output_weight)
+    fit_pose(settings["job"], student, loss, recipe, settings["data"])
 
 
 def distill(
@@ -140,8 +86,8 @@ def distill(
 ) -> None:
     """Teach a model of size `student`, starting from the MAE weights `init`, and write it to `out`."""
     prepared = load_prepared(data)
-    check_weights(recipe.dataset_weights, prepared.datasets)
-    architecture = pose_training.pose_config(student, model, prepared, recipe)
+    recipe = recipe.for_size(student)
+    architecture = pose_config(student, model, prepared, recipe)
     recorded = params.as_plain(
         size=student,
         model=model,
@@ -152,38 +98,29 @@ def distill(
     )
     settings = {
         "config": config,
-        "recipe": recipe,
-        "architecture": architecture,
-        "data": str(data.absolute()),
-        "teacher": str(teacher.absolute()),
-        "init": str(init.absolute()),
+        "data": data.absolute(),
+        "teacher": teacher.absolute(),
+        "init": init.absolute(),
         "token": None,
     }
     if config.method != "output":
-        settings["token"] = _learn_token(student, recipe, config, settings, recorded, prepared)
-        dim = len(settings["token"])  # type: ignore[arg-type]
-        architecture = replace(architecture, knowledge_token_dim=dim)
+        token = _learn_token(student, recipe, config, settings, recorded, prepared)
+        settings["token"] = token
+        architecture = replace(architecture, knowledge_token_dim=len(token))
 
     def write(state: dict[str, Any], run_id: str) -> None:
-        provenance = {
-            "stage": "distill",
-            "run_id": run_id,
-            "data_digest": prepared.digest,
-            **recorded,
-        }
-        pose_training.write_model(architecture, state, out, provenance)
+        made_by = {"stage": "distill", "run_id": run_id, "data_digest": prepared.digest}
+        write_model(architecture, state, out, {**made_by, **recorded})
 
-    ray_train.run(
+    train_pose(
+        f"distill-{student}",
+        recipe,
         student_worker,
-        settings,
-        name=f"distill-{student}",
-        epochs=recipe.epochs,
-        optim=recipe.optim(student),
-        precision=recipe.precision,
-        seed=recipe.seed,
-        params=recorded,
-        data_digest=prepared.digest,
-        state_to_model=write,
+        {**settings, "architecture": architecture},
+        write,
+        recorded=recorded,
+        prepared=prepared,
+        code_digest=code.digest("distill"),
     )
 
 
@@ -196,32 +133,23 @@ def _learn_token(
     prepared: PreparedDataset,
 ) -> list[float]:
     """t* of the paper, (teacher's width,): the token with which the frozen teacher does best."""
-    learned: dict[str, list[float]] = {}
+    learned: list[float] = []
 
     def keep(state: dict[str, Any], run_id: str) -> None:
-        learned["token"] = state["model"]["knowledge_token"].flatten().tolist()
+        learned.extend(state["model"]["knowledge_token"].flatten().tolist())
 
-    token_recipe = replace(
-        recipe,
-        epochs=config.token_epochs,
-        lr=config.token_lr,
-        warmup_steps=0,
-        schedule="cosine",
-        evaluate_every=0,
-    )
-    ray_train.run(
+    optim = replace(recipe.optim, lr=config.token_lr, warmup_steps=0, schedule="cosine")
+    train_pose(
+        f"token-{student}",
+        replace(recipe, epochs=config.token_epochs, optim=optim, evaluate_every=0),
         token_worker,
-        {**settings, "recipe": token_recipe},
-        name=f"token-{student}",
-        epochs=token_recipe.epochs,
-        optim=token_recipe.optim(student),
-        precision=recipe.precision,
-        seed=recipe.seed,
-        params={k: v for k, v in recorded.items() if k != "init"},
-        data_digest=prepared.digest,
-        state_to_model=keep,
+        settings,
+        keep,
+        recorded={k: v for k, v in recorded.items() if k != "init"},
+        prepared=prepared,
+        code_digest=code.digest("distill"),
     )
-    return learned["token"]
+    return learned
 
 
 def main() -> None:
@@ -237,11 +165,9 @@ def main() -> None:
     sections = ("finetune.common", f"finetune.sizes.{size}", f"distill.students.{size}")
     distill(
         size,
-        params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
+        params.model(),
         params.overlay(Recipe, params.PARAMS, *sections),
-        params.from_mapping(
-            DistillConfig, params.section(params.PARAMS, "distill.common"), "distill.common"
-        ),
+        params.overlay(DistillConfig, params.PARAMS, "distill.common"),
         data=given.data,
         teacher=given.teacher,
         init=given.init,

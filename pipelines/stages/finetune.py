@@ -1,53 +1,34 @@
 """Stage finetune@<size>: a pose model from MAE weights. Ray Train.
 
 Reads the prepared data and a folder of MAE weights; writes a model folder with its history.json.
-Where it runs is decided in `ray_train`.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch
 
 from pipelines import params
-from pipelines.cluster import pose as pose_training
-from pipelines.cluster import train as ray_train
-from pipelines.cluster.pose import ModelConfig, Recipe
-from pipelines.cluster.worker import Job
-from pipelines.stages import entry
+from pipelines.cluster.pose import Recipe, fit_pose, pose_config, train_pose, write_model
+from pipelines.params import ModelConfig
+from pipelines.stages import code, entry
 from vitpose.data.prepared import load_prepared
-from vitpose.data.sampling import check_weights
-from vitpose.models.attention import use_fused_attention
-from vitpose.models.pose import PoseConfig, build_model
+from vitpose.models.freezing import freeze_part
+from vitpose.models.pose import build_model
 from vitpose.models.weights import load_encoder, weights_digest
-from vitpose.training.engine import autocast_dtype
+from vitpose.training.losses import pose_loss
 
 
 def worker(settings: dict[str, Any]) -> None:
     """One process of the training."""
-    job: Job = settings["job"]
     recipe: Recipe = settings["recipe"]
-    architecture: PoseConfig = settings["architecture"]
-    data = Path(settings["data"])
-    context = ray.train.get_context()
     torch.manual_seed(recipe.seed)  # every worker builds the same initial model
-    model = build_model(architecture)
+    model = build_model(settings["architecture"])
     if settings["init"] is not None:
-        load_encoder(model, Path(settings["init"]))
-    pose_training.freeze(model, recipe.freeze)
-    if not torch.cuda.is_available():
-        use_fused_attention(model, autocast_dtype(job.precision, torch.device("cpu")) is None)
-    loader = pose_training.crop_loader(
-        data,
-        recipe,
-        architecture.image_hw,
-        context.get_world_rank(),
-        context.get_world_size(),
-    )
-    loss = pose_training.pose_loss(recipe.sigma)
-    pose_training.train(job, model, loss, loader, recipe, data)
+        load_encoder(model, settings["init"])
+    freeze_part(model, recipe.freeze)
+    fit_pose(settings["job"], model, pose_loss(recipe.sigma), recipe, settings["data"])
 
 
 def finetune(
@@ -58,8 +39,8 @@ def finetune(
     `init` None trains from random weights.
     """
     prepared = load_prepared(data)
-    check_weights(recipe.dataset_weights, prepared.datasets)
-    architecture = pose_training.pose_config(size, model, prepared, recipe)
+    recipe = recipe.for_size(size)
+    architecture = pose_config(size, model, prepared, recipe)
     recorded = params.as_plain(
         size=size,
         model=model,
@@ -68,30 +49,22 @@ def finetune(
     )
 
     def write(state: dict[str, Any], run_id: str) -> None:
-        provenance = {
-            "stage": "finetune",
-            "run_id": run_id,
-            "data_digest": prepared.digest,
-            **recorded,
-        }
-        pose_training.write_model(architecture, state, out, provenance)
+        made_by = {"stage": "finetune", "run_id": run_id, "data_digest": prepared.digest}
+        write_model(architecture, state, out, {**made_by, **recorded})
 
-    ray_train.run(
+    train_pose(
+        f"finetune-{size}",
+        recipe,
         worker,
         {
-            "recipe": recipe,
             "architecture": architecture,
-            "data": str(data.absolute()),
-            "init": None if init is None else str(init.absolute()),
+            "data": data.absolute(),
+            "init": None if init is None else init.absolute(),
         },
-        name=f"finetune-{size}",
-        epochs=recipe.epochs,
-        optim=recipe.optim(size),
-        precision=recipe.precision,
-        seed=recipe.seed,
-        params=recorded,
-        data_digest=prepared.digest,
-        state_to_model=write,
+        write,
+        recorded=recorded,
+        prepared=prepared,
+        code_digest=code.digest("finetune"),
     )
 
 
@@ -105,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     finetune(
         given.size,
-        params.from_mapping(ModelConfig, params.section(params.PARAMS, "model"), "model"),
+        params.model(),
         params.overlay(Recipe, params.PARAMS, "finetune.common", f"finetune.sizes.{given.size}"),
         data=given.data,
         init=given.init,

@@ -12,26 +12,24 @@ from typing import Any
 
 import cv2
 import numpy as np
-import ray.train
 import torch
-from torch import Tensor, nn
 
 from pipelines import params
-from pipelines.cluster import train as ray_train
-from pipelines.cluster.worker import Job, fit_and_report
-from pipelines.stages import entry
+from pipelines.cluster.train import Run, train
+from pipelines.cluster.worker import fit_and_report, share
+from pipelines.stages import code, entry
 from vitpose.data.loading import image_loader
 from vitpose.data.prepared import load_prepared
 from vitpose.data.sampling import check_weights
 from vitpose.data.shards import CropShards
 from vitpose.data.unlabelled import plain_view
-from vitpose.models.attention import use_fused_attention
 from vitpose.models.mae import MAEConfig, MaskedAutoencoder
 from vitpose.models.reconstruction import reconstruct
 from vitpose.models.weights import save_mae
 from vitpose.pixels import from_model_input, to_model_input
 from vitpose.preparation import whole_images
-from vitpose.training.engine import Precision, autocast_dtype
+from vitpose.training.engine import Precision
+from vitpose.training.losses import reconstruction_loss
 from vitpose.training.optim import OptimConfig
 
 
@@ -82,31 +80,20 @@ class PretrainConfig:
 
 def worker(settings: dict[str, Any]) -> None:
     """One process of the training."""
-    job: Job = settings["job"]
     config: PretrainConfig = settings["config"]
     architecture: MAEConfig = settings["architecture"]
-    context = ray.train.get_context()
     torch.manual_seed(config.seed)  # every worker builds the same initial model
     model = MaskedAutoencoder(architecture)
-    if not torch.cuda.is_available():
-        use_fused_attention(model, autocast_dtype(job.precision, torch.device("cpu")) is None)
+    height, width = architecture.image_hw
     loader = image_loader(
-        pictures(Path(settings["data"]), config),
-        crop_wh=(architecture.image_hw[1], architecture.image_hw[0]),
-        batch_size=ray_train.per_worker(config.batch_size),
+        pictures(settings["data"], config),
+        crop_wh=(width, height),
         seed=config.seed,
-        workers=ray_train.loader_workers(),
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
         dataset_weights=config.dataset_weights,
         whole_images=config.whole_images,
+        **share(config.batch_size),
     )
-
-    def loss(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, float]]:
-        device = next(model.parameters()).device
-        return model(images.to(device, non_blocking=True))[0], {}
-
-    fit_and_report(job, model, loss, loader, batch_size=config.batch_size)
+    fit_and_report(settings["job"], model, reconstruction_loss, loader, batch_size=config.batch_size)
 
 
 def pictures(data: Path, config: PretrainConfig) -> CropShards:
@@ -141,19 +128,12 @@ def pretrain(
     def write(state: dict[str, Any], run_id: str) -> None:
         mae = MaskedAutoencoder(architecture)
         mae.load_state_dict(state["model"])
-        provenance = {
-            "stage": "pretrain",
-            "run_id": run_id,
-            "data_digest": prepared.digest,
-            **recorded,
-        }
-        save_mae(mae, out, provenance=provenance)
+        made_by = {"stage": "pretrain", "run_id": run_id, "data_digest": prepared.digest}
+        save_mae(mae, out, provenance={**made_by, **recorded})
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
         cv2.imwrite(str(out / "reconstructions.jpg"), reconstructions(mae, crops)[..., ::-1])
 
-    ray_train.run(
-        worker,
-        {"config": config, "architecture": architecture, "data": str(data.absolute())},
+    run = Run(
         name=f"pretrain-{size}",
         epochs=config.epochs,
         optim=config.optim(max(1, len(crops) // config.batch_size)),
@@ -161,8 +141,9 @@ def pretrain(
         seed=config.seed,
         params=recorded,
         data_digest=prepared.digest,
-        state_to_model=write,
+        code_digest=code.digest("pretrain"),
     )
+    train(run, worker, {"config": config, "architecture": architecture, "data": data.absolute()}, write)
 
 
 def reconstructions(mae: MaskedAutoencoder, crops: CropShards, count: int = 8) -> np.ndarray:
@@ -182,10 +163,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    height, width = params.section(params.PARAMS, "model")["image_hw"]
     pretrain(
         given.size,
-        (height, width),
+        params.image_hw(),
         params.overlay(PretrainConfig, params.PARAMS, "pretrain.common", f"pretrain.sizes.{given.size}"),
         data=given.data,
         out=given.out,

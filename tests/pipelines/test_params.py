@@ -13,6 +13,7 @@ from pipelines import params
 class Inner:
     share: float = 0.5
     """In 0..1."""
+    depth: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -71,7 +72,8 @@ def test_a_number_in_any_notation_is_a_float(tmp_path: Path, text: str) -> None:
     ("change", "message"),
     [
         ({"epohcs": 3}, r"^a\.b\.epohcs: no such key; expected one of .*epochs"),
-        ({"inner": {"shrae": 1}}, r"^a\.b\.inner\.shrae: no such key; expected one of share"),
+        ({"inner": {"shrae": 1}}, r"^a\.b\.inner\.shrae: no such key; expected one of depth, share"),
+        ({"share": 0.1}, r"^a\.b\.share: no such key; .*; it is a\.b\.inner\.share now"),
         ({"epochs": "3"}, r"^a\.b\.epochs: got '3', expected int"),
         ({"epochs": 3.5}, r"^a\.b\.epochs: got 3\.5, expected int"),
         ({"epochs": True}, r"^a\.b\.epochs: got True, expected int"),
@@ -107,11 +109,13 @@ def test_a_missing_key_is_named_by_its_full_path() -> None:
 def test_a_later_section_overlays_an_earlier_one(tmp_path: Path) -> None:
     path = read(
         tmp_path,
-        "common: {epochs: 1, lr: 0.1, inner: {share: 0.1}}\n"
-        "sizes: {nano: {epochs: 5, inner: {}}, tiny: }\n",
+        "common: {epochs: 1, lr: 0.1, inner: {share: 0.1}, weights: {a: 1}}\n"
+        "sizes: {nano: {epochs: 5, inner: {depth: 3}, weights: {b: 2}}, tiny: }\n",
     )
     nano = params.overlay(Sample, path, "common", "sizes.nano")
-    assert (nano.epochs, nano.lr, nano.inner.share) == (5, 0.1, 0.5)  # one level deep
+    assert (nano.epochs, nano.lr) == (5, 0.1)
+    assert nano.inner == Inner(share=0.1, depth=3)  # a nested configuration, key by key
+    assert nano.weights == {"b": 2.0}  # any other value as a whole
     assert params.overlay(Sample, path, "common", "sizes.tiny").epochs == 1
 
 
@@ -122,6 +126,11 @@ def test_a_later_section_overlays_an_earlier_one(tmp_path: Path) -> None:
         ("common: {lr: x}\nsizes: {nano: {epochs: 1}}", r"^common\.lr: got 'x', expected float"),
         ("common: {lr: 0.1}\nsizes: {nano: {epochs: x}}", r"^sizes\.nano\.epochs: got 'x'"),
         ("common: {lr: 0.1}\nsizes: {nano: {}}", r"^sizes\.nano\.epochs: missing"),
+        (
+            "common: {epochs: 1, lr: 0.1, inner: {share: x}}\nsizes: {nano: {inner: {depth: 2}}}",
+            r"^common\.inner\.share: got 'x'",
+        ),
+        ("common: {share: 1}\nsizes: {nano: {}}", r"^common\.share: no such key.* common\.inner\.share"),
     ],
 )
 def test_of_several_sections_the_one_at_fault_is_named(tmp_path: Path, text: str, message: str) -> None:

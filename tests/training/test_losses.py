@@ -1,6 +1,9 @@
+import pytest
 import torch
 
-from vitpose.training.losses import heatmap_mse, output_distillation, root_mean_square
+from vitpose.data.loading import PoseBatch
+from vitpose.models.pose import PoseConfig, build_model
+from vitpose.training.losses import distillation_loss, heatmap_mse, output_distillation, pose_loss
 
 B, K, H, W = 2, 3, 4, 5
 
@@ -51,5 +54,52 @@ def test_losses_of_half_precision_maps_are_computed_in_float32() -> None:
     assert heatmap_mse(predicted, target, WEIGHT) == exact
 
 
-def test_root_mean_square_is_the_size_of_an_element() -> None:
-    assert root_mean_square(torch.tensor([3.0, -3.0, 3.0])) == 3.0
+SMALL = PoseConfig(size="nano", image_hw=(64, 48), head_channels=8)
+
+
+def batch_of(images: torch.Tensor, seed: int = 0) -> PoseBatch:
+    generator = torch.Generator().manual_seed(seed)
+    count = len(images)
+    return PoseBatch(
+        images=images,
+        keypoints_heatmap=torch.rand(count, 17, 2, generator=generator) * torch.tensor([11.0, 15.0]),
+        visibility=torch.randint(0, 3, (count, 17), generator=generator, dtype=torch.uint8),
+        dataset_index=torch.zeros(count, dtype=torch.int64),
+    )
+
+
+def test_the_loss_is_that_of_the_definition() -> None:
+    """A target's value at a pixel from the distance, one by one, in float64."""
+    torch.manual_seed(0)
+    model = build_model(SMALL)
+    batch = batch_of(torch.randn(2, 3, 64, 48))
+    loss, figures = pose_loss(1.5)(model, batch)
+    predicted = model(batch.images).double()
+    total = 0.0
+    for b in range(2):
+        for k in range(17):
+            x, y = batch.keypoints_heatmap[b, k].double().tolist()
+            if batch.visibility[b, k] == 0:
+                continue
+            for row in range(16):
+                for column in range(12):
+                    near = max(abs(column - int(x + 0.5)), abs(row - int(y + 0.5))) <= int(3 * 1.5)
+                    d2 = (column - x) ** 2 + (row - y) ** 2
+                    target = torch.exp(torch.tensor(-d2 / (2 * 1.5**2), dtype=torch.float64)) * near
+                    total += float(target - predicted[b, k, row, column].detach()) ** 2
+    assert float(loss.detach()) == pytest.approx(total / (2 * 17 * 16 * 12), rel=1e-5)
+    assert figures == {}
+
+
+def test_distillation_adds_the_teachers_heatmaps() -> None:
+    torch.manual_seed(0)
+    model, teacher = build_model(SMALL), build_model(SMALL)
+    batch = batch_of(torch.randn(2, 3, 64, 48))
+    supervised, _ = pose_loss(2.0)(model, batch)
+    imitation = output_distillation(model(batch.images), teacher(batch.images))
+    loss, figures = distillation_loss(teacher, 2.0, 0.5)(model, batch)
+    torch.testing.assert_close(loss, supervised + 0.5 * imitation)
+    assert figures["loss_supervised"] == pytest.approx(float(supervised.detach()))
+    assert figures["loss_imitation"] == pytest.approx(float(imitation.detach()))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())

@@ -3,13 +3,14 @@
 A finished model is not a checkpoint: `models.weights` writes that one.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from vitpose.files import whole_file
 
 FILE = "state.pt"
 
@@ -31,20 +32,16 @@ def save(
     progress: Progress,
     fingerprint: str,
 ) -> None:
-    """Write `folder`/state.pt beside and rename it, so that it is whole or absent."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{FILE}.tmp-{os.getpid()}"
-    torch.save(
-        {
-            "model": unwrapped(model).state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "epoch": progress.epoch,
-            "history": progress.history,
-            "fingerprint": fingerprint,
-        },
-        temporary,
-    )
-    os.replace(temporary, folder / FILE)
+    """Write `folder`/state.pt, whole or not at all."""
+    state = {
+        "model": unwrapped(model).state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "epoch": progress.epoch,
+        "history": progress.history,
+        "fingerprint": fingerprint,
+    }
+    with whole_file(folder / FILE) as beside:
+        torch.save(state, beside)
 
 
 def load(

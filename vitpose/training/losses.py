@@ -1,7 +1,23 @@
-"""The losses of the paper, as functions of tensors."""
+"""The losses of the paper, as functions of tensors and as what `engine.fit` takes."""
+
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from vitpose import heatmap
+from vitpose.training.engine import LossFunction
+
+
+class KeypointBatch(Protocol):
+    """B samples with K keypoints, such as `data.loading.PoseBatch`."""
+
+    images: Tensor
+    """(B, 3, H, W), normalised."""
+    keypoints_heatmap: Tensor
+    """(B, K, 2) in heatmap pixels."""
+    visibility: Tensor
+    """(B, K) in {0, 1, 2}."""
 
 
 def heatmap_mse(heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tensor:
@@ -23,12 +39,54 @@ def heatmap_mse(heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tens
 def output_distillation(heatmaps: Tensor, teacher_heatmaps: Tensor) -> Tensor:
     """L_od = MSE(K_s, K_t) of the paper's section 3.4: student against teacher heatmaps.
 
-    Unweighted: the teacher has an opinion on keypoints nobody labelled, and that is what it teaches.
-    (The paper does not say whether the target weight applies.)
+    Unweighted: the teacher has an opinion on keypoints that nobody labelled, and that is what it
+    teaches. (The paper does not say whether the target weight applies.)
     """
     return (heatmaps.float() - teacher_heatmaps.float()).square().mean()
 
 
-def root_mean_square(value: Tensor) -> float:
-    """Size of a tensor's elements, for logs."""
-    return float(torch.sqrt(value.float().square().mean()))
+def reconstruction_loss(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Of a masked autoencoder, which computes it itself."""
+    device = next(model.parameters()).device
+    return model(images.to(device, non_blocking=True)), {}
+
+
+def pose_loss(sigma: float) -> LossFunction:
+    """Heatmaps of a batch against Gaussians of `sigma` heatmap pixels, drawn on the model's device."""
+
+    def loss(model: nn.Module, batch: KeypointBatch) -> tuple[Tensor, dict[str, float]]:
+        device = next(model.parameters()).device
+        heatmaps = model(batch.images.to(device, non_blocking=True))
+        return heatmap_mse(heatmaps, *_target(batch, heatmaps, sigma)), {}
+
+    return loss
+
+
+def distillation_loss(teacher: nn.Module, sigma: float, output_weight: float) -> LossFunction:
+    """`pose_loss` and `output_weight` times `output_distillation` from a frozen teacher (section 3.4)."""
+
+    def loss(model: nn.Module, batch: KeypointBatch) -> tuple[Tensor, dict[str, float]]:
+        device = next(model.parameters()).device
+        images = batch.images.to(device, non_blocking=True)
+        heatmaps = model(images)
+        supervised = heatmap_mse(heatmaps, *_target(batch, heatmaps, sigma))
+        with torch.no_grad():
+            wanted = teacher.to(device)(images)
+        imitation = output_distillation(heatmaps, wanted)
+        figures = {
+            "loss_supervised": float(supervised.detach()),
+            "loss_imitation": float(imitation.detach()),
+        }
+        return supervised + output_weight * imitation, figures
+
+    return loss
+
+
+def _target(batch: KeypointBatch, heatmaps: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Wanted heatmaps (B, K, H, W), and the target weight (B, K)."""
+    return heatmap.encode(
+        batch.keypoints_heatmap.to(heatmaps.device),
+        batch.visibility.to(heatmaps.device),
+        (heatmaps.shape[3], heatmaps.shape[2]),
+        sigma,
+    )

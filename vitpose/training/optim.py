@@ -29,8 +29,9 @@ class OptimConfig:
     """Of Adam's denominator. The loss is a mean over every heatmap pixel, so a backbone's gradients
     may be as small as this; a run from random weights wants it far smaller."""
     weight_decay: float = 0.1
-    layer_decay: float = 1.0
-    """Factor from one transformer block to the one below it; 1 switches it off."""
+    layer_decay: float | None = None
+    """Factor from one transformer block to the one below it; 1 switches it off. None: what the model's
+    size was published with, which the caller fills in; 1 where nobody does."""
     warmup_steps: int = 500
     warmup_ratio: float = 0.001
     """Learning rate at step 0, as a share of the peak; from there it grows linearly."""
@@ -45,7 +46,7 @@ class OptimConfig:
             raise ValueError(f"lr must be positive, got {self.lr}")
         if self.muon_lr_scale <= 0:
             raise ValueError(f"muon_lr_scale must be positive, got {self.muon_lr_scale}")
-        if not 0 < self.layer_decay <= 1:
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be 0 or more, got {self.warmup_steps}")
@@ -100,7 +101,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, ob
         layer = layer_of(name, depth)
         decays = parameter.ndim > 1 and not name.endswith(".bias") and "pos_embed" not in name
         decays = decays and "knowledge_token" not in name
-        scale = config.layer_decay ** (depth + 1 - layer)
+        scale = (1.0 if config.layer_decay is None else config.layer_decay) ** (depth + 1 - layer)
         muon = config.optimizer == "muon" and parameter.ndim == 2 and 0 < layer <= depth
         if muon:
             scale *= config.muon_lr_scale

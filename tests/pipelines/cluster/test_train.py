@@ -7,17 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
-from pipelines.cluster import train as ray_train
+from pipelines.cluster.train import Run
 from pipelines.stages.prepare import PrepareConfig, Source, prepare
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
+from vitpose.training.optim import OptimConfig
 
 DEADLINE_S = 240
 EPOCHS = 8
@@ -26,49 +27,42 @@ EPOCHS = 8
 PARAMS = {
     "model": {"image_hw": [64, 48], "head_channels": 8},
     "finetune": {
-        "common": {"batch_size": 4, "lr": 1e-3, "drop_path": 0.3, "warmup_steps": 5, "evaluate_every": 3},
+        "common": {
+            "batch_size": 4,
+            "optim": {"lr": 1e-3, "warmup_steps": 5},
+            "drop_path": 0.3,
+            "evaluate_every": 3,
+        },
         "sizes": {"nano": {"epochs": EPOCHS}},
     },
 }
 
 
-def test_the_fingerprint_is_of_parameters_data_and_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = ModuleType("vitpose.made_up")
-    module.__file__ = str(tmp_path / "made_up.py")
-    (tmp_path / "made_up.py").write_text("a = 1\n")
-    monkeypatch.setitem(sys.modules, "vitpose.made_up", module)
-    mark = ray_train.fingerprint("finetune-nano", {"lr": 0.1, "wd": 1}, "digest")
-    assert len(mark) == 12 and int(mark, 16) >= 0
-    assert mark == ray_train.fingerprint("finetune-nano", {"wd": 1, "lr": 0.1}, "digest")
+RUN = Run(
+    name="finetune-nano",
+    epochs=1,
+    optim=OptimConfig(),
+    precision="auto",
+    seed=0,
+    params={"lr": 0.1, "wd": 1},
+    data_digest="data",
+    code_digest="code",
+)
+
+
+def test_the_fingerprint_is_of_parameters_data_and_code() -> None:
+    assert len(RUN.fingerprint) == 12 and int(RUN.fingerprint, 16) >= 0
+    assert replace(RUN, params={"wd": 1, "lr": 0.1}).fingerprint == RUN.fingerprint
     others = {
-        ray_train.fingerprint("finetune-tiny", {"lr": 0.1, "wd": 1}, "digest"),
-        ray_train.fingerprint("finetune-nano", {"lr": 0.2, "wd": 1}, "digest"),
-        ray_train.fingerprint("finetune-nano", {"lr": 0.1, "wd": 1}, "other"),
+        replace(RUN, **change).fingerprint
+        for change in (
+            {"name": "finetune-tiny"},
+            {"params": {"lr": 0.2, "wd": 1}},
+            {"data_digest": "other"},
+            {"code_digest": "other"},
+        )
     }
-    (tmp_path / "made_up.py").write_text("a = 2\n")
-    others.add(ray_train.fingerprint("finetune-nano", {"lr": 0.1, "wd": 1}, "digest"))
-    assert len(others | {mark}) == 5
-
-
-def test_the_environment_says_where_a_run_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("VITPOSE_STORAGE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert ray_train.storage_root() == tmp_path / "runs"
-    monkeypatch.setenv("VITPOSE_STORAGE", "/elsewhere")
-    assert ray_train.storage_root() == Path("/elsewhere")
-    monkeypatch.setenv("VITPOSE_WORKERS", "4")
-    assert ray_train.per_worker(32) == 8
-    with pytest.raises(ValueError, match="batch_size 30 .* VITPOSE_WORKERS=4"):
-        ray_train.per_worker(30)
-    for text in ("0", "two", "-1", ""):
-        monkeypatch.setenv("VITPOSE_WORKERS", text)
-        with pytest.raises(ValueError, match="VITPOSE_WORKERS must be a positive integer"):
-            ray_train.workers()
-    monkeypatch.setenv("VITPOSE_LOADER_WORKERS", "-1")
-    with pytest.raises(ValueError, match="VITPOSE_LOADER_WORKERS must be 0 or more"):
-        ray_train.loader_workers()
+    assert len(others | {RUN.fingerprint}) == 5
 
 
 @pytest.fixture(scope="module")
@@ -187,21 +181,27 @@ def history(place: Path) -> list[dict[str, float]]:
 def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     place: Path, people: Path, empty_database: Path, tmp_path: Path, root: Path
 ) -> None:
-    kill_after_a_checkpoint(start(place, root), "finetune-nano-*", place)
+    code = tmp_path / "code"
+    for package in ("vitpose", "pipelines"):
+        shutil.copytree(root / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    kill_after_a_checkpoint(start(place, code), "finetune-nano-*", place)
     (interrupted,) = runs(place)
     assert not (place / "model").exists()
     (first,) = tracked(place)
     assert first.info.status == "RUNNING" and 1 in epochs_logged(place, first.info.run_id)
 
-    write_params(place, lr=2e-3)  # another recipe has another name and starts anew
-    process = start(place, root)
+    losses = code / "vitpose" / "training" / "losses.py"
+    before = losses.read_text()
+    losses.write_text(before.replace("error.square().mean()", "error.square().mean() * 1000"))
+    assert losses.read_text() != before
+    process = start(place, code)  # a training with another loss has another name and starts anew
     kill_after_a_checkpoint(process, f"finetune-nano-[!{interrupted[-12]}]*", place)
     assert len(runs(place)) == 2 and interrupted in runs(place)
     _, second = tracked(place)
     assert second.info.run_id != first.info.run_id and 1 in epochs_logged(place, second.info.run_id)
 
-    write_params(place)  # the first recipe again: it goes on
-    output = finish(start(place, root), place)
+    losses.write_text("# A comment more.\n" + before)  # the first loss again: it goes on
+    output = finish(start(place, code), place)
     assert (
         "goes on after " in output and "epoch 1/" not in output and f"epoch {EPOCHS}/{EPOCHS}" in output
     )
