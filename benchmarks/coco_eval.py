@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from tests.evaluation.pycocotools_judge import pycocotools_figures
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.detections import pack_results
 from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.evaluation.judge import coco_figures
-from vitpose.evaluation.pycocotools_judge import pycocotools_figures
-from vitpose.evaluation.results import read_coco_results, stream_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.skeletons.human import COCO_17
 
 Rows = list[dict[str, Any]]
@@ -191,7 +191,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         f"{sum(a['iscrowd'] for a in truth['annotations'])} crowds, {len(rows)} detections, "
         f"{results.stat().st_size / 1e6:.0f} MB of results"
     )
-    read, listed = read_ground_truth(annotations), read_coco_results(results)
+    read, listed = read_ground_truth(annotations), list(stream_coco_results(results))
     figures = ours(annotations, results)
     if figures != theirs(annotations, results):
         raise SystemExit("the figures differ")

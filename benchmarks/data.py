@@ -26,14 +26,14 @@ from torch import Tensor
 from benchmarks.timing import one_thread, ratios
 from vitpose import heatmap
 from vitpose.data.augmentation import AugmentationConfig
-from vitpose.data.loading import Loader, People, PoseBatch, pose_loader
-from vitpose.data.sampling import Entry, EpochSampler, SampleGenerators
-from vitpose.data.shards import CropShards, StoredCrop
+from vitpose.data.loading import PoseBatch, pose_loader
+from vitpose.data.sampling import Entry, EpochSampler, Loader, SampleGenerators
+from vitpose.data.shards import CropShards, People, StoredCrop
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
+from vitpose.pixels import read_rgb
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.rows import PersonRow, PersonSet
 from vitpose.preparation.shard_writing import write_shards
-from vitpose.preparation.whole_images import ImagePeople
 from vitpose.skeletons.human import Skeleton
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -158,6 +158,43 @@ def our_batch(batch: PoseBatch, crop_wh: tuple[int, int]) -> tuple[Tensor, Tenso
 
 def repeated(rows: Sequence[PersonRow], count: int) -> list[PersonRow]:
     return list(itertools.islice(itertools.cycle(rows), count))
+
+
+class ImagePeople:
+    """Random access to people with K keypoints, each with all of its photograph, as published.
+
+    Raises `ValueError` where there are no rows, or rows of different skeletons.
+    """
+
+    def __init__(self, rows: Sequence[PersonRow]):
+        counts = {len(row.visibility) for row in rows}
+        if len(counts) != 1:
+            raise ValueError(
+                f"rows have {sorted(counts) or 'no'} keypoints; expected people of one skeleton, "
+                "at least one"
+            )
+        self._rows = list(rows)
+        self.datasets = tuple(sorted({row.dataset for row in rows}))
+        """Names of the data sets; a person's `dataset_index` counts in them."""
+        self.dataset_index = np.array([self.datasets.index(row.dataset) for row in rows], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> StoredCrop:
+        row = self._rows[index]
+        return StoredCrop(
+            image=read_rgb(row.image_path),
+            keypoints=row.keypoints_image,
+            visibility=row.visibility,
+            bbox_xywh=row.bbox_xywh,
+            dataset_index=int(self.dataset_index[index]),
+        )
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return len(self._rows[0].visibility)
 
 
 class Repeated:

@@ -26,7 +26,8 @@ from vitpose.pixels import decode_rgb, encode_jpeg
 from vitpose.preparation.cutting import Cutting, cut_in_threads
 from vitpose.preparation.held_out import write_held_out
 from vitpose.preparation.leaks import HeldOutImages
-from vitpose.preparation.readers.coco import load_coco, people_from_coco, read_coco
+from vitpose.preparation.readers.coco import people_from_coco, read_coco
+from vitpose.preparation.readers.coco_file import load_coco
 from vitpose.preparation.shard_writing import by_image, write_records
 from vitpose.skeletons.human import COCO_17
 

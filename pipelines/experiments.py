@@ -1,24 +1,17 @@
-"""MLflow runs: where they are kept, what each run records, one call an epoch.
+"""MLflow runs: what each records, one call an epoch. `place.tracking_uri` says where they are kept.
 
 The driver of a stage owns its run, so that a crash marks the run FAILED; workers log to it by id.
-Where MLflow lives is the environment's business (`MLFLOW_TRACKING_URI`); the default is a SQLite file
-beside the pipeline, since MLflow no longer accepts a plain folder.
 """
 
-import os
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipelines import place
+
 EXPERIMENT = "vitpose"
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else a SQLite file in the current folder. Always absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
 def experiment_id(name: str = EXPERIMENT) -> str:
@@ -29,30 +22,13 @@ def experiment_id(name: str = EXPERIMENT) -> str:
     """
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri())
+    mlflow.set_tracking_uri(place.tracking_uri())
     found = mlflow.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
-    local = tracking_uri().startswith("sqlite:///")
+    local = place.tracking_uri().startswith("sqlite:///")
     location = Path("mlartifacts").absolute().as_uri() if local else None
     return mlflow.create_experiment(name, artifact_location=location)
-
-
-def git_commit() -> str:
-    """The checked-out commit, with "+changes" when the tree differs from it; "unknown" without git."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}+changes" if changed else commit
 
 
 @contextmanager
@@ -77,7 +53,7 @@ def run(
     with mlflow.start_run(
         run_id=run_id, experiment_id=experiment, run_name=None if run_id else name
     ) as active:
-        mlflow.set_tags({"git_commit": git_commit(), "stage": name.split("-")[0], **(tags or {})})
+        mlflow.set_tags({"git_commit": place.git_commit(), "stage": name.split("-")[0], **(tags or {})})
         if run_id is None:
             mlflow.log_params({k: _short(v) for k, v in flatten(params).items()})
         if data_digest is not None:
@@ -93,7 +69,7 @@ def is_there(run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        return MlflowClient(tracking_uri()).get_run(run_id).info.lifecycle_stage == "active"
+        return MlflowClient(place.tracking_uri()).get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException:
         return False
 

@@ -1,7 +1,9 @@
 """How MLflow's own tools run a registered model: `mlflow.pyfunc.load_model("models:/vitpose@champion")`.
 
-Named as the loader in the `MLmodel` file beside the weights. Our own code never comes through here: it
-fetches the folder (`registry.resolve_model`) and loads it with `vitpose.models.weights.load_model`.
+Every registered version names `pipelines.mlflow_model` as its loader, in the `MLmodel` file beside the
+weights. So this file keeps its name and `_load_pyfunc`: versions that are registered already could not be
+loaded otherwise. Our own code does not come through here: it fetches the folder
+(`registry.versions.resolve_model`) and loads it with `vitpose.models.weights.load_model`.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Where a run happens: everything that the environment decides, read in one place.
+"""Where a run happens: everything that the environment decides, and the commit, read in one place.
 
 None of it changes a result. RAY_ADDRESS (an existing cluster, else Ray on this machine),
 MLFLOW_TRACKING_URI, VITPOSE_STORAGE (a folder that every node sees), VITPOSE_WORKERS (processes),
@@ -6,6 +6,7 @@ VITPOSE_THREADS (of torch in each) and VITPOSE_LOADER_WORKERS.
 """
 
 import os
+import subprocess
 from pathlib import Path
 
 
@@ -37,6 +38,15 @@ def threads(default: int) -> int:
 def loader_workers(default: int) -> int:
     """Processes that prepare batches beside each training worker; 0 prepares them in the worker."""
     return _number("VITPOSE_LOADER_WORKERS", default, least=0)
+
+
+def git_commit() -> str:
+    """The checked-out commit, with "+changes" when the tree differs from it; "unknown" without git."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _number(variable: str, default: int, *, least: int) -> int:

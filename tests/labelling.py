@@ -41,7 +41,7 @@ def write_archive(folder: Path, count: int = 2, frames: int = 20) -> Path:
 def label_here(
     archive: Path, model: Path, out: Path, config: LabelConfig = CONFIG
 ) -> tuple[Plan, dict[str, Any], list[dict[str, Any]]]:
-    """`ray_label.label_archive` in this process: plan, manifest, statuses of the units."""
+    """`cluster.label.label_archive` in this process: plan, manifest, statuses of the units."""
     settings = settings_of(config, ModelRef(weights_digest=weights_digest(model)), archive)
     plan = assemble(settings, [plan_video(archive, v, settings) for v in list_videos(archive)])
     out.mkdir(parents=True, exist_ok=True)

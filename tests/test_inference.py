@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -176,7 +177,7 @@ def test_bfloat16_is_near_float32(model: PoseModel) -> None:
     cast = PosePredictor(copy.deepcopy(model).to(torch.bfloat16))
     for predictor in (casting, cast):
         half = predictor.heatmaps(images)
-        assert half.dtype == torch.float32 and predictor.protocol["precision"] == "bfloat16"
+        assert half.dtype == torch.float32 and predictor.protocol.precision == "bfloat16"
         assert 0 < (full - half).abs().max() / full.abs().max() < 0.05
     with pytest.raises(ValueError, match="dtype"):
         PosePredictor(model, dtype=torch.int8)
@@ -217,11 +218,11 @@ def test_every_rule_is_a_parameter_and_written_down(dataset: Path) -> None:
         "keypoint_score": "maximum before the blur", "blur_kernel": 11, "blur_sigma": 2.0,
         "blur_border": "reflect-101", "precision": "float32",
     }  # fmt: skip
-    assert PosePredictor(DotSeer()).protocol == published
+    assert asdict(PosePredictor(DotSeer()).protocol) == published
     others = PosePredictor(DotSeer(), flip_test=True, padding=1.5, blur_kernel=17, blur_sigma=1.0)
     changed = {"flip_test": True, "padding": 1.5, "blur_kernel": 17, "blur_sigma": 1.0}
-    assert json.loads(json.dumps(others.protocol)) == published | changed
-    assert PosePredictor(DotSeer(), blur_kernel=17).blur_sigma == pytest.approx(2.9)
+    assert json.loads(json.dumps(asdict(others.protocol))) == published | changed
+    assert PosePredictor(DotSeer(), blur_kernel=17).protocol.blur_sigma == pytest.approx(2.9)
     files = (dataset / "annotations.json", dataset / "images")
     narrow, wide = (predict_annotations(p, *files) for p in (PosePredictor(DotSeer()), others))
     assert [p.area * 1.44 for p in narrow] == pytest.approx([p.area for p in wide])

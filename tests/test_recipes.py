@@ -8,11 +8,12 @@ from ruamel.yaml import YAML
 
 from pipelines.cluster.pose import Recipe
 from pipelines.params import ModelConfig, from_mapping, names, overlay, section
+from pipelines.registry.gate import RegisterConfig
 from pipelines.stages.distill import DistillConfig
+from pipelines.stages.draw import DrawConfig
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.prepare import PrepareConfig
 from pipelines.stages.pretrain import PretrainConfig
-from pipelines.stages.register import RegisterConfig
 from vitpose.labels.plan import LabelConfig
 from vitpose.models.pose import PoseConfig
 
@@ -21,7 +22,7 @@ FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 
 TOP_LEVEL = {
     "raw", "archive", "sizes", "students", "teacher", "models",
-    "model", "prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label",
+    "model", "draw", "prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label",
 }  # fmt: skip
 
 recipes = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -35,6 +36,7 @@ def load(path: Path) -> dict[str, Any]:
 def test_every_section_builds_what_reads_it(path: Path) -> None:
     model = from_mapping(ModelConfig, section(path, "model"), "model")
     for name, cls in (
+        ("draw", DrawConfig),
         ("prepare", PrepareConfig),
         ("evaluate", EvaluateConfig),
         ("register", RegisterConfig),
@@ -79,12 +81,9 @@ def test_the_parts_agree(path: Path) -> None:
 
 @recipes
 def test_a_data_set_lies_where_raw_says(path: Path) -> None:
-    """So that a change to it runs `prepare` again."""
+    """Or where the stage `draw` writes, so that a change to it runs `prepare` again."""
     content = load(path)
-    prepare = content["prepare"]
-    if "people" in prepare:
-        assert (ROOT / content["raw"]).is_file()
-        return
-    for source in [*prepare["train"], prepare["val"]]:
+    for source in [*content["prepare"]["train"], content["prepare"]["val"]]:
         for key in ("annotations", "images"):
-            assert source[key].startswith(f"{content['raw']}/"), source[key]
+            assert source[key].startswith((f"{content['raw']}/", "data/drawn/")), source[key]
+    assert path.name != "params.yaml" or (ROOT / content["raw"]).is_file()

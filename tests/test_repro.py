@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,12 +134,14 @@ def test_repro_makes_everything_once_and_again_only_what_a_change_reaches(
     assert clone.dvc("status", "--json").strip() == "{}"
 
     _only_what_a_change_reaches_runs_again(clone, lock)
+    _a_change_of_code_reaches_the_stages_that_import_it(clone)
     _a_misspelt_key_stops_the_stage(clone)
 
 
 def _everything_is_there(clone: Clone, stages: set[str]) -> None:
     assert {name.split("@")[0] for name in stages} == {
-        "prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label", "report",
+        "code", "draw", "prepare", "pretrain", "finetune", "distill", "evaluate", "register", "label",
+        "report",
     }  # fmt: skip
     prepared = load_prepared(clone.folder / "data" / "prepared")
     assert clone.read("metrics/prepare.json")["data_digest"] == prepared.digest
@@ -192,6 +195,35 @@ def _only_what_a_change_reaches_runs_again(clone: Clone, lock: dict[str, Any]) -
     assert not any("tiny" in name for name in reached)
     (clone.folder / "params.yaml").write_text(before)
     assert clone.dvc("status", "--json").strip() == "{}"
+
+
+def _a_change_of_code_reaches_the_stages_that_import_it(clone: Clone) -> None:
+    """The stage `code` runs; then DVC knows who is next, and a changed word is no change."""
+
+    def append(line: str) -> Callable[[str], str]:
+        return lambda text: f"{text}{line}\n"
+
+    changes: tuple[tuple[str, Callable[[str], str], set[str]], ...] = (
+        ("vitpose/people/head.py", append("BEARD = 'red'"), {"draw"}),
+        ("vitpose/preparation/readers/mpii.py", append("SHIFT = 1"), {"prepare"}),
+        (
+            "vitpose/training/losses.py",
+            lambda text: text.replace("error.square()", "error.abs()"),
+            {"finetune", "distill"},
+        ),
+        ("vitpose/training/losses.py", append("# A remark."), set()),
+    )
+    for name, change, expected in changes:
+        before = (clone.folder / name).read_text()
+        (clone.folder / name).write_text(change(before))
+        assert (clone.folder / name).read_text() != before, name
+        assert set(json.loads(clone.dvc("status", "--json"))) == {"code"}
+        assert started(clone.dvc("repro", "code")) == {"code"}
+        found = {stage.split("@")[0] for stage in json.loads(clone.dvc("status", "--json"))}
+        assert found == expected, name
+        if not expected:
+            assert started(clone.dvc("repro")) == set()
+        (clone.folder / name).write_text(before)
 
 
 def _a_misspelt_key_stops_the_stage(clone: Clone) -> None:

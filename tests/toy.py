@@ -18,10 +18,11 @@ def edit_params(path: Path, change: Callable[[Any], None]) -> None:
 def shrink(params: Any) -> None:
     """All stages, sizes and methods stay; images, epochs and channels become few."""
     params["model"].update(image_hw=[64, 48], head_channels=8)
-    params["prepare"]["people"].update(train_images=24, val_images=8)
-    params["prepare"]["archive"].update(videos=2, config={"frames": 8})
+    params["draw"].update(train_images=24, val_images=8)
+    params["draw"]["archive"].update(videos=2, config={"frames": 8})
     params["pretrain"]["common"].update(batch_size=8, decoder_dim=24, decoder_depth=1, decoder_heads=3)
-    params["finetune"]["common"].update(batch_size=8, warmup_steps=2)
+    params["finetune"]["common"]["batch_size"] = 8
+    params["finetune"]["common"]["optim"]["warmup_steps"] = 2
     for stage in ("pretrain", "finetune"):
         for size in params["sizes"]:
             params[stage]["sizes"][size]["epochs"] = 1

@@ -1,7 +1,7 @@
 """Files and folders that are there whole or not at all, and their digests.
 
-What is written goes beside its place first and is renamed there: rename is atomic within a file system, so
-that a reader, or a run started after a crash, never sees a part.
+What is written goes beside its place first and is renamed there. Rename is atomic within a file system, so
+neither a reader nor a run started after a crash ever sees a part.
 """
 
 import hashlib

@@ -105,10 +105,11 @@ def crop_matrix(
     )
 
 
-def invert_matrix(matrix: Array) -> Array:
-    """(2, 3) affine map the other way."""
-    inverse = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([inverse, -inverse @ matrix[:, 2:]], axis=1)
+def compose(second: Array, first: Array) -> Array:
+    """The (2, 3) affine map that applies `first`, then `second`."""
+    composed = second[:, :2] @ first
+    composed[:, 2] += second[:, 2]
+    return composed
 
 
 def warp_points(points: ArrayLike, matrix: Array) -> Array:

@@ -7,8 +7,7 @@ neither training nor metrics; `annotation_inference` asks it about every box of 
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -43,6 +42,33 @@ class Poses:
     """(N, K), the maxima of the heatmaps."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionProtocol:
+    """The rules by which a `PosePredictor` works, and its record: `dataclasses.asdict` gives plain JSON.
+
+    The input's size is the model's: figures of models of two sizes are by one protocol.
+    """
+
+    padding: float = PADDING
+    """The region cut out is this much larger than the box."""
+    warp: str = field(default="udp", init=False)
+    flip_test: bool = False
+    """Average the heatmaps of each crop and of its mirror image, as published."""
+    flip_shift: int = field(default=0, init=False)
+    keypoint_score: str = field(default="maximum before the blur", init=False)
+    decode: str = field(default="dark", init=False)
+    blur_kernel: int = BLUR_KERNEL
+    """Odd side of the blur before the Newton step; 11 is published for 64 x 48 heatmaps."""
+    blur_sigma: float = blur_sigma_of(BLUR_KERNEL)
+    blur_border: str = field(default="reflect-101", init=False)
+    precision: str = "float32"
+    """Of the model's arithmetic."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.padding < float("inf"):
+            raise ValueError(f"padding must be a factor > 0, such as {PADDING}, got {self.padding}")
+
+
 @dataclass(kw_only=True, slots=True)
 class _Pending:
     """One image whose boxes are not all predicted yet."""
@@ -58,15 +84,14 @@ class PosePredictor:
 
     Args:
         model: moved to `device` and set to eval mode; an exported one stays on the CPU.
-        flip_test: average the heatmaps of each crop and of its mirror image, as published.
+        flip_test: see `PredictionProtocol`; all of its rules that are set here are in `protocol`.
         batch_size: crops a forward pass at most. Default: 32 on a GPU, 8 on a CPU, which is slower
             with larger ones.
         dtype: torch.bfloat16 or torch.float16 to compute under autocast, None for the weights' own.
         device: None for where the model is.
         head: which skeleton of a model with several.
-        padding: the region cut out is this much larger than the box.
-        blur_kernel: odd side of the blur before the Newton step; 11 is published for 64 x 48 heatmaps.
-        blur_sigma: of that blur; None for what OpenCV takes for the kernel, 2.0 for 11.
+        padding, blur_kernel: see `PredictionProtocol`.
+        blur_sigma: None for what OpenCV takes for the kernel, 2.0 for 11.
         fixed_shape: fill the last batch up with copies, so that every forward pass has the same
             shape: a compiled model is compiled once, and a crop's result does not depend on what
             it shares a batch with (without, to rounding). Default: on a GPU, where it costs little.
@@ -94,49 +119,26 @@ class PosePredictor:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype must be float32, bfloat16, float16 or None, got {dtype}")
-        if not 0 < padding < float("inf"):
-            raise ValueError(f"padding must be a factor > 0, such as {PADDING}, got {padding}")
         self.model = model.eval() if device is None else model.to(device).eval()
         parameter = next(model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self._weights = torch.float32 if parameter is None else parameter.dtype
         on_cpu = self.device.type == "cpu"
-        self.flip_test = flip_test
         self.batch_size = batch_size or (8 if on_cpu else 32)
         self.dtype = None if dtype == torch.float32 else dtype
         self.head = head
-        self.padding = float(padding)
-        self.blur_kernel = blur_kernel
         usual = blur_sigma_of(blur_kernel)
-        self.blur_sigma = usual if blur_sigma is None else float(blur_sigma)
+        self.protocol = PredictionProtocol(
+            padding=float(padding),
+            flip_test=flip_test,
+            blur_kernel=blur_kernel,
+            blur_sigma=usual if blur_sigma is None else float(blur_sigma),
+            precision=model.precision if self.dtype is None else str(dtype).removeprefix("torch."),
+        )
         self.fixed_shape = not on_cpu if fixed_shape is None else fixed_shape
         self.skeleton: Skeleton = skeletons[head]
         height, width = model.config.image_hw
         self.crop_wh = (int(width), int(height))
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """The rules applied, for a metrics file or a label's lineage; plain JSON.
-
-        The input's size is the model's: figures of models of two sizes are by one protocol.
-        """
-        return {
-            "padding": self.padding,
-            "warp": "udp",
-            "flip_test": self.flip_test,
-            "flip_shift": 0,
-            "keypoint_score": "maximum before the blur",
-            "decode": "dark",
-            "blur_kernel": self.blur_kernel,
-            "blur_sigma": self.blur_sigma,
-            "blur_border": "reflect-101",
-            "precision": self.precision,
-        }
-
-    @property
-    def precision(self) -> str:
-        """Of the model's arithmetic, such as float32."""
-        return self.model.precision if self.dtype is None else str(self.dtype).removeprefix("torch.")
 
     def __call__(self, image: Image, bboxes_xywh: ArrayLike) -> Poses:
         """Keypoints of the boxes of one image.
@@ -185,13 +187,13 @@ class PosePredictor:
         images = images.to(self.device, self._weights, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             heatmaps = self.model(images, head=self.head)
-            if not self.flip_test:
+            if not self.protocol.flip_test:
                 return heatmaps.float()
             mirrored = self.model(images.flip(-1), head=self.head)
         return (heatmaps.float() + flip_back(mirrored.float(), self.skeleton.flip_indices)) * 0.5
 
     def _pending(self, bboxes: NDArray[np.float64]) -> _Pending:
-        centers, extents = padded_region(bboxes, self.crop_wh, self.padding)
+        centers, extents = padded_region(bboxes, self.crop_wh, self.protocol.padding)
         shape = (len(bboxes), self.skeleton.num_keypoints)
         poses = Poses(keypoints=np.empty((*shape, 2)), scores=np.empty(shape, np.float32))
         return _Pending(centers=centers, extents=extents, poses=poses, missing=len(bboxes))
@@ -203,7 +205,8 @@ class PosePredictor:
             crops[count:] = crops[0]
         images = torch.from_numpy(to_model_input(crops if self.fixed_shape else crops[:count]))
         maps = self.heatmaps(images)[:count].cpu().numpy()
-        keypoints_heatmap, scores = decode(maps, self.blur_kernel, self.blur_sigma)
+        rules = self.protocol
+        keypoints_heatmap, scores = decode(maps, rules.blur_kernel, rules.blur_sigma)
         keypoints = heatmap_to_image(
             keypoints_heatmap,
             np.stack([pending.centers[n] for pending, n in filled]),

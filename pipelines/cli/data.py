@@ -78,10 +78,9 @@ def _say_overview(people: "PersonSet") -> None:
 
 def _write_sheet(people: "PersonSet", path: Path) -> None:
     """`SAMPLES` people, evenly from all rows, each as the network sees it with its joints and box."""
-    import os
-
     import numpy as np
 
+    from vitpose.files import whole_file
     from vitpose.pixels import encode_jpeg
     from vitpose.visualization import contact_sheet
 
@@ -94,10 +93,8 @@ def _write_sheet(people: "PersonSet", path: Path) -> None:
     chosen = [people.rows[i] for i in np.linspace(0, len(people.rows) - 1, count).round().astype(int)]
     cells = [_drawn(row, people) for row in chosen]
     sheet = contact_sheet(cells, COLUMNS, CELL_WH, [row.image_path.name[-24:] for row in chosen])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(encode_jpeg(sheet, 90))
-    beside.replace(path)
+    with whole_file(path) as beside:
+        beside.write_bytes(encode_jpeg(sheet, 90))
 
 
 def _drawn(row: "PersonRow", people: "PersonSet") -> "NDArray[np.uint8]":
@@ -127,8 +124,8 @@ def show(
 
     Example: vitpose data show data/prepared
     """
-    from vitpose.data.prepared import load_prepared, load_rejected
-    from vitpose.preparation.validation import rejected_counts
+    from vitpose.data.prepared import load_prepared
+    from vitpose.preparation.validation import load_rejected, rejected_counts
 
     found = load_prepared(prepared)
     summary = {

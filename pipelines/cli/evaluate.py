@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipelines.cli.metrics import ALPHA_HELP, METRIC_HELP, Metric, check_metric
+from pipelines.cli.metrics import METRICS, RULES_OF_RESULTS, arrays_result, find_metric
+from vitpose.files import write_text
 
 if TYPE_CHECKING:
     from vitpose.evaluation.coco import KeypointEvaluator
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+_Measured = tuple["KeypointEvaluator", dict[str, Any], dict[str, Any]]
+"""Predictions, which model or file they are of, and by which rules its boxes and keypoints were made."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -42,8 +46,23 @@ def evaluate(
     results: Annotated[
         Path | None, typer.Option(help="In place of a model: COCO results made by anyone.")
     ] = None,
-    metric: Annotated[Metric, typer.Option(help=METRIC_HELP)] = "coco",
-    alpha: Annotated[float | None, typer.Option(help=ALPHA_HELP, show_default=False)] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            metavar=f"<{'|'.join(METRICS)}>",
+            callback=lambda name: find_metric(name).name,
+            help="; ".join(f"{m.name}: {m.help}" for m in METRICS.values() if m.help) + ".",
+        ),
+    ] = "coco",
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="The share of torso or head that is near enough; default: "
+            + ", ".join(f"{m.alpha} for {m.name}" for m in METRICS.values() if m.alpha)
+            + ".",
+            show_default=False,
+        ),
+    ] = None,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Draws for the 95 % interval of AP, such as 1000; 0 for none.")
     ] = 0,
@@ -77,67 +96,99 @@ def evaluate(
     Example: vitpose evaluate --results results.json --annotations val.json --json
     """
     _check_usage(model, data, annotations, images, detections, results, gallery)
-    wants_ap = bool(bootstrap or against)
-    check_metric(metric, alpha, detections, wants_ap=wants_ap, wants_oks=wants_ap or gallery is not None)
+    asked = find_metric(metric)
+    asked.check(
+        alpha,
+        boxed=detections is not None,
+        wants_ap=bool(bootstrap or against),
+        wants_oks=bool(bootstrap or against or gallery),
+    )
     _check_forms(results, detections, precision, plain)
     from pipelines.cli import against as cli_against
     from pipelines.cli import drift
-    from pipelines.cli import metrics as cli_metrics
     from pipelines.page.gallery import worst, write_picture
     from vitpose.data.prepared import load_prepared
-    from vitpose.evaluation import held_out as scoring
     from vitpose.evaluation.bootstrap import ap_interval
+    from vitpose.evaluation.coco import KeypointEvaluator
+    from vitpose.evaluation.results import stream_coco_results
 
+    share = alpha or asked.alpha or 0.0
     if metric == "mpii" and results is not None and annotations is not None:
-        of_arrays = cli_metrics.arrays_result(annotations, results, alpha)
+        of_arrays = arrays_result(annotations, results, share)
         if of_arrays is not None:
             return _put(of_arrays, out, as_json)
     skeleton = None
-    source: dict[str, Any] = {"metric": metric}
+    result: dict[str, Any] = {"metric": metric}
     if data is not None:
         prepared = load_prepared(data)
-        skeleton, source["data_digest"] = prepared.skeleton, prepared.digest
-        annotations, images = data / "val.json", scoring.val_images(data)
-    source["annotations"] = str(annotations)
-    truth = cli_metrics.read_truth(metric, Path(str(annotations)), images)
-    evaluator = cli_metrics.new_evaluator(metric, truth, skeleton)
-    if results is not None:
-        cli_metrics.take_results(evaluator, metric, results)
-        source["results"] = str(results)
-    else:
-        source |= _predict(evaluator, str(model), Path(str(images)), detections, flip_test, precision)
-    result = {**source, **cli_metrics.figures(evaluator, metric, alpha)}
+        skeleton, result["data_digest"] = prepared.skeleton, prepared.digest
+        annotations, images = data / "val.json", data / prepared.val_images
+    annotations = Path(str(annotations))
+    images = annotations.parent if images is None else images  # where there is no model to look at them
+    result["annotations"] = str(annotations)
+    truth = asked.read(annotations, images)
+
+    def measured(who: str, boxes: Path | None, by: Precision) -> _Measured:
+        evaluator = KeypointEvaluator(truth, skeleton or truth.skeleton)
+        if results is None:
+            return evaluator, *_predict(evaluator, who, images, boxes, flip_test, by)
+        evaluator.process_results(asked.rows(stream_coco_results(Path(who))))
+        return evaluator, {"results": who}, RULES_OF_RESULTS
+
+    ours, identity, rules = measured(str(model if results is None else results), detections, precision)
+    result |= {**identity, **asked.figures(ours, share)}
     if plain is not None:
-        reference = cli_metrics.new_evaluator(metric, truth, skeleton)
-        beside = _predict(reference, plain, Path(str(images)), None, flip_test, "float32")
-        drift.check_same_weights(source, beside)
-        result["plain"] = {**beside, **cli_metrics.figures(reference, metric, alpha)}
-        result["drift"] = drift.drift_figures(evaluator, reference, beside["image_hw"])
+        reference, beside, _ = measured(plain, None, "float32")
+        drift.check_same_weights(identity, beside)
+        result["plain"] = {**beside, **asked.figures(reference, share)}
+        result["drift"] = drift.drift_figures(ours, reference, beside["image_hw"])
     if against is not None:
-        other = cli_metrics.new_evaluator(metric, truth, skeleton)
-        if results is not None:
-            cli_metrics.take_results(other, metric, Path(against))
-            named: dict[str, Any] = {"results": against}
-        else:
-            named = _predict(other, against, Path(str(images)), detections, flip_test, precision)
-        result["against"] = {**named, **cli_metrics.figures(other, metric, alpha)}
-        cli_against.add_comparison(result, evaluator, other, bootstrap or 1000)
+        other, named, _ = measured(against, detections, precision)
+        result["against"] = {**named, **asked.figures(other, share)}
+        cli_against.add_comparison(result, ours, other, bootstrap or 1000)
     elif bootstrap:
-        result["AP_interval"] = asdict(ap_interval(evaluator.matches(), samples=bootstrap))
+        result["AP_interval"] = asdict(ap_interval(ours.matches(), samples=bootstrap))
     if gallery is not None:
-        write_picture(worst(evaluator, Path(str(images))), gallery)
-    result["instances"] = sum(person.counts for person in evaluator.truth.persons)
-    result["images"] = len(evaluator.truth.images)
-    result["protocol"] = cli_metrics.protocol(evaluator, metric, alpha)
+        write_picture(worst(ours, images), gallery)
+    result["instances"] = sum(person.counts for person in truth.persons)
+    result["images"] = len(truth.images)
+    result["protocol"] = asked.protocol(ours, rules, share)
     _put(result, out, as_json)
+
+
+def _predict(
+    evaluator: "KeypointEvaluator",
+    model: str,
+    images: Path,
+    detections: Path | None,
+    flip_test: bool,
+    precision: Precision,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the evaluator a model's predictions; returns which model it was, and by which rules."""
+    from pipelines.cli.prediction import load_predictor
+    from pipelines.registry.versions import resolve_model
+    from vitpose.evaluation.annotation_inference import predict_annotations
+    from vitpose.exchange.deployed import ExportedModel
+
+    found = resolve_model(model)
+    predictor = load_predictor(found.folder, flip_test, precision)
+    evaluator.process_predictions(
+        predict_annotations(predictor, evaluator.truth, images, detections=detections)
+    )
+    # The version that an alias stood for; a later look at the alias may find another.
+    uri = f"models:/{found.name}/{found.version}" if found.name else str(found.folder)
+    identity = {"model": uri, "weights_digest": found.weights_digest, "image_hw": predictor.crop_wh[::-1]}
+    if isinstance(predictor.model, ExportedModel):
+        identity["exported"] = predictor.model.described["export"]
+    boxes = "ground truth" if detections is None else str(detections)
+    return identity, {"boxes": boxes, **asdict(predictor.protocol)}
 
 
 def _put(result: Mapping[str, Any], out: Path | None, as_json: bool) -> None:
     """Into a file, and onto the screen as JSON or as a table."""
     text = json.dumps(result, indent=1)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n")
+        write_text(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:
@@ -178,35 +229,6 @@ def _check_forms(
         raise typer.BadParameter(
             "keypoints are compared in the annotated boxes; leave out --detections", param_hint="--plain"
         )
-
-
-def _predict(
-    evaluator: "KeypointEvaluator",
-    model: str,
-    images: Path,
-    detections: Path | None,
-    flip_test: bool,
-    precision: Precision,
-) -> dict[str, Any]:
-    """Give the evaluator a model's predictions; returns which model it was."""
-    from pipelines.cli.prediction import load_predictor
-    from pipelines.registry.versions import resolve_model
-    from vitpose.evaluation.annotation_inference import predict_annotations
-    from vitpose.exchange.deployed import ExportedModel
-
-    found = resolve_model(model)
-    predictor = load_predictor(found.folder, flip_test, precision)
-    evaluator.process_predictions(
-        predict_annotations(predictor, evaluator.truth, images, detections=detections)
-    )
-    boxes = "ground truth" if detections is None else str(detections)
-    evaluator.protocol |= {"boxes": boxes, **predictor.protocol}
-    # The version that an alias stood for; a later look at the alias may find another.
-    uri = f"models:/{found.name}/{found.version}" if found.name else str(found.folder)
-    identity = {"model": uri, "weights_digest": found.weights_digest, "image_hw": predictor.crop_wh[::-1]}
-    if isinstance(predictor.model, ExportedModel):
-        identity["exported"] = predictor.model.described["export"]
-    return identity
 
 
 def _print(result: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The program `vitpose`: what a user types, and how it ends.
 
-Commands are grouped by theme in the `cli_*` modules. Everything heavy (torch, Ray, MLflow) is
+Each module of `pipelines.cli` holds the commands of one theme. Everything heavy (torch, Ray, MLflow) is
 imported inside the commands, so that `--help` answers at once. Exit status: 0 done, 1 failed,
 2 wrong usage, 3 partial (the labels of some videos are missing, and the manifest says which).
 """

@@ -31,7 +31,8 @@ def models(
     """
     from dataclasses import asdict
 
-    from pipelines.registry.versions import list_models, list_versions
+    from pipelines.registry.client import list_models
+    from pipelines.registry.versions import list_versions
 
     names = [name] if name else list_models()
     versions = [version for one in names for version in list_versions(one)]
@@ -84,7 +85,7 @@ def promote(
         typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}, forced")
         return
     from pipelines import params
-    from pipelines.stages.register import RegisterConfig
+    from pipelines.registry.gate import RegisterConfig
 
     config = params.from_mapping(RegisterConfig, params.section(params_file, "register"), "register")
     decision = promotion.consider(name, version, config.gate)
@@ -117,9 +118,9 @@ def history(
     """
     from dataclasses import asdict
 
-    from pipelines.registry import promotion
+    from pipelines.registry import audit
 
-    log = promotion.history(name)
+    log = audit.history(name)
     if as_json:
         typer.echo(json.dumps(asdict(log), indent=1))
     else:

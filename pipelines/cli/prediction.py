@@ -1,9 +1,8 @@
 """`vitpose predict`: overlays and COCO results for a handful of files, in this process.
 
-For archives there is `ray_label`, which keeps account of every frame.
+For archives there is `cluster.label`, which keeps account of every frame.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.cluster.progress import Progress
 from vitpose.exchange.deployed import is_exported, load_runnable
+from vitpose.files import write_json
 from vitpose.inference import PosePredictor, Poses
 from vitpose.labels.plan import LabelConfig
 from vitpose.labels.unit import BoxesOf, detect_boxes, pose_frames
@@ -94,9 +94,10 @@ def predict_files(
         try:
             boxes_of = _boxes_of(path, detector, config)
             if is_video:
-                info = probe(path)
+                probed = probe(path)
+                info = probed.info
                 blank = np.zeros((info.height, info.width, 3), np.uint8)
-                frames = _counted(path.name, read_frames(path), info.frames)
+                frames = _counted(path.name, read_frames(probed), info.frames)
                 drawn = _drawn(path, frames, blank, boxes_of, predictor, threshold, collected)
                 write_video(target, drawn, info.fps)
             else:
@@ -108,8 +109,8 @@ def predict_files(
             failed.append((path, str(error)))
             continue
         say(f"{target}: {len(collected.results) - people} persons")
-    (out / "results.json").write_text(json.dumps(collected.results))
-    (out / "images.json").write_text(json.dumps({"images": collected.images}))
+    write_json(out / "results.json", collected.results, indent=None)
+    write_json(out / "images.json", {"images": collected.images}, indent=None)
     return failed
 
 

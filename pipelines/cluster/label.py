@@ -1,11 +1,11 @@
 """Labelling on Ray: the plan is made, units that have no file are done, videos are put together.
 
-One row of the Ray Data job is one unit of work; the actor that decodes it also runs the model, and
-only a small status crosses the object store. What is done is decided by the files that are there, so
-a run may be killed at any moment, on any machine, and started again.
+One row of the Ray Data job is one unit of work; the actor that decodes it also runs the model, and only
+a small status crosses the object store. A unit that has a file is done, so a run may be killed at any
+moment, on any machine, and started again.
 
-Where it runs is the environment's business, see `ray_cluster`. Archive, labels and model folder must
-be visible to all machines under the same absolute path.
+`start` says where it runs. All machines must see archive, labels and model folder under the same
+absolute path.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from typing import Any
 import ray
 import ray.data
 
+from pipelines import place
 from pipelines.cluster.progress import Progress
-from pipelines.cluster.start import Cluster, positive
-from pipelines.experiments import git_commit
+from pipelines.cluster.start import Cluster
 from vitpose.exchange.deployed import read_description
 from vitpose.labels.merge import is_partial, merge_video, stale_files, sweep, tidy, write_manifest
 from vitpose.labels.plan import (
@@ -45,7 +45,7 @@ from vitpose.video.detectors import detector_file
 from vitpose.video.packets import Segment
 
 IN_DRIVER = 64
-"""Up to so many videos are probed by the driver itself, sooner than a cluster would start."""
+"""The driver itself plans up to this many videos: a cluster takes longer to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,8 @@ def label_archive(
         out=out,
         model_folder=model_folder,
         config=config,
-        lineage={**settings, "code_commit": git_commit()},
-        threads=positive("VITPOSE_THREADS", 1),
+        lineage={**settings, "code_commit": place.git_commit()},
+        threads=place.threads(1),
     )
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
@@ -172,7 +172,7 @@ class _Actor:
         return self.worker(Unit(**raw, segment=segment))
 
 
-def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: "Cluster") -> list[dict[str, Any]]:
+def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -> list[dict[str, Any]]:
     """Do the units that are missing; each video is put together when its last unit is done."""
     rows = [{"unit": json.dumps(asdict(unit))} for unit in missing]
     size = cluster.size(len(rows))

@@ -11,7 +11,7 @@ from pipelines.cluster.worker import Job, fit_and_report, share
 from pipelines.params import ModelConfig
 from vitpose.data.augmentation import AugmentationConfig
 from vitpose.data.loading import pose_loader
-from vitpose.data.prepared import PreparedDataset, load_prepared
+from vitpose.data.prepared import PreparedDataset, check_room, load_prepared
 from vitpose.data.sampling import check_weights
 from vitpose.data.shards import CropShards
 from vitpose.evaluation.quick import HeldOut
@@ -95,9 +95,11 @@ def train_pose(
 ) -> None:
     """`cluster.train.train` of a pose model by `recipe`; arguments as there.
 
-    Raises `ValueError`, before Ray starts, for weights of data sets that are not there.
+    Raises `ValueError`, before Ray starts, for weights of data sets that are not there, and for an
+    augmentation that looks further out than the crops were cut.
     """
     check_weights(recipe.dataset_weights, prepared.datasets)
+    check_room(recipe.augmentation.scale_factor, recipe.augmentation.shift_factor)
     run = Run(
         name=name,
         epochs=recipe.epochs,

@@ -4,14 +4,15 @@ Every machine must see the images under the same absolute path; the crops come b
 writes the shards.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
 import ray
 
-from pipelines.cluster.start import Cluster
-from vitpose.data.shard_format import Record
+from pipelines import place
+from vitpose.data.shards import Record
 from vitpose.preparation.cutting import Cutting, cut_people
 from vitpose.preparation.rows import PersonRow, Rejected
 
@@ -26,8 +27,8 @@ def cut_on_ray(images: list[list[PersonRow]], cutting: Cutting) -> Iterator[list
     machine died.
     """
     chunks = [images[start : start + IMAGES_A_TASK] for start in range(0, len(images), IMAGES_A_TASK)]
-    with Cluster(None) as cluster:
-        cluster.start(len(chunks))
+    ray.init(address=place.ray_address(), log_to_driver=False, logging_level=logging.ERROR)
+    try:
         shared = ray.put(cutting)
         task = ray.remote(num_cpus=1)(_cut_images)
         ahead = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -38,6 +39,8 @@ def cut_on_ray(images: list[list[PersonRow]], cutting: Cutting) -> Iterator[list
                 yield from ray.get(waiting.popleft())
         while waiting:
             yield from ray.get(waiting.popleft())
+    finally:
+        ray.shutdown()
 
 
 def _cut_images(images: list[list[PersonRow]], cutting: Cutting) -> list[list[Record | Rejected]]:

@@ -1,7 +1,7 @@
-"""Where labelling runs: an existing Ray cluster, or one of our own on this machine.
+"""Where labelling and cutting run: an existing Ray cluster, or one of our own on this machine.
 
-The environment decides: RAY_ADDRESS, VITPOSE_WORKERS (processes; default one a GPU, without GPUs one
-a CPU, on a local machine 4 at most) and VITPOSE_THREADS (torch threads of each, default 1).
+The environment decides (see `place`). By default there is one process for each GPU; without GPUs one for
+each CPU, on a local machine 4 at most; each has one thread.
 """
 
 import logging
@@ -11,23 +11,20 @@ import ray
 import ray.data
 import torch
 
+from pipelines import place
+
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a local Ray: statuses are small, and the default is 30 % of the memory."""
 
 
-def positive(variable: str, default: int) -> int:
-    """A whole number of at least 1 from the environment."""
-    text = os.environ.get(variable, str(default))
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"{variable} must be a number of at least 1, got {text!r}")
-    return int(text)
-
-
 class Cluster:
-    """Ray, started when it is first needed; left running where it ran before."""
+    """Ray, started when it is first needed; left running where it ran before.
+
+    `address` is of an existing cluster; None for what the environment says.
+    """
 
     def __init__(self, address: str | None) -> None:
-        self.address = address or os.environ.get("RAY_ADDRESS")
+        self.address = address or place.ray_address()
         self.ours = False
         self.gpus = 0
 
@@ -45,7 +42,7 @@ class Cluster:
             if self.address:
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                threads = positive("VITPOSE_THREADS", 1)
+                threads = place.threads(1)
                 # Else it tells the user, at each start, what to do about Ray Data's own actors.
                 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
                 ray.init(
@@ -68,7 +65,7 @@ class Cluster:
         """
         if self.ours and not self.address and not self.gpus:
             return self._local_size(rows)
-        threads = positive("VITPOSE_THREADS", 1)
+        threads = place.threads(1)
         largest = max((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]), default=0)
         needed = 1 if self.gpus else threads
         if largest < needed:
@@ -79,9 +76,9 @@ class Cluster:
         # One is left to Ray Data; where there is only one, its tasks and the actor take turns.
         cpus = int(ray.cluster_resources().get("CPU", 2)) - 1
         room = self.gpus or max(1, cpus // threads)
-        return max(1, min(rows, positive("VITPOSE_WORKERS", room), room))
+        return max(1, min(rows, place.workers(room), room))
 
     @staticmethod
     def _local_size(rows: int) -> int:
         gpus = torch.cuda.device_count()
-        return max(1, min(rows, positive("VITPOSE_WORKERS", gpus or min(4, os.cpu_count() or 1))))
+        return max(1, min(rows, place.workers(gpus or min(4, os.cpu_count() or 1))))

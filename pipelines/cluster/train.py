@@ -130,7 +130,7 @@ def train(
         connect()
         with following(Path(job.log)):
             result: Any = ray.train.torch.TorchTrainer(
-                _refusing(worker),
+                refusing(worker),
                 train_loop_config={**settings, "job": job},
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=workers(), use_gpu=torch.cuda.is_available()
@@ -155,7 +155,7 @@ def train(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refusing(worker: Callable[[Settings], None]) -> Callable[[Settings], Any]:
+def refusing(worker: Callable[[Settings], None]) -> Callable[[Settings], Any]:
     """`worker`, which after bad input or divergence is not tried again: it would end the same way.
 
     Ray starts all workers anew when one of them fails; they find the reason in a file, and return it.

@@ -1,17 +1,93 @@
-"""The report's part on where models are weak: error kinds, calibration, precision and recall.
+"""What the report shows of models: how they trained, what distillation gained, where they are weak.
 
-Reads what `evaluate` wrote into metrics and plots; what is missing leaves its part out. Measures
-nothing itself.
+Reads what the stages wrote; what is missing leaves its part out. Measures nothing itself.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.page.charts import Line, line_chart
+from pipelines.page.charts import WIDE, Line, line_chart
 
 Metrics = Mapping[str, Mapping[str, Any]]
+
+
+def line_colors(models: Sequence[str], folder: Path, count: int) -> dict[str, int]:
+    """A colour of the style sheet for each model and each pretrained one in `folder`.
+
+    Pretraining and finetuning of one size share a colour; a distilled student has its own.
+    """
+    names = [*models, *pretrained(folder)]
+    stems = list(dict.fromkeys(name.replace("mae-", "finetune-") for name in names))
+    return {name: stems.index(name.replace("mae-", "finetune-")) % count for name in names}
+
+
+def pretrained(folder: Path) -> list[str]:
+    """Names of the MAE models in `folder`."""
+    return sorted(path.name for path in folder.glob("mae-*") if path.is_dir())
+
+
+def optional(path: Path) -> Any:
+    """What a JSON file holds, None where it is not there."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def number(value: Any) -> float:
+    """`value`, or 0 for what is not a finite number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def curves(folder: Path, models: Sequence[str], colors: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Charts of the histories in `folder`: AP while training, training loss, pretraining loss."""
+    maes = pretrained(folder)
+    histories = {name: optional(folder / name / "history.json") or [] for name in [*maes, *models]}
+
+    def chart(title: str, note: str, names: Sequence[str], key: str) -> dict[str, Any]:
+        lines = [
+            Line(
+                name=name,
+                color=colors[name],
+                points=[(row["epoch"], row[key]) for row in histories[name] if row.get(key) is not None],
+            )
+            for name in names
+        ]
+        unit = key == "AP"
+        svg = line_chart(title, lines, x_label="epoch", unit_interval=unit)
+        # The first chart takes the page's whole width where there is one.
+        wide = line_chart(title, lines, x_label="epoch", unit_interval=unit, width=WIDE) if unit else ""
+        return {"title": title, "note": note, "svg": svg, "wide": wide}
+
+    charts = [
+        chart("AP while training", "held-out people, no flip test", models, "AP"),
+        chart("Training loss", "heatmaps; distillation adds its own term", models, "loss"),
+        chart("Pretraining loss", "masked autoencoder, hidden patches", maes, "loss"),
+    ]
+    return [one for one in charts if one["svg"]]
+
+
+def distillation(metrics: Metrics, folder: Path) -> list[dict[str, Any]]:
+    """For each distilled student: itself, the same size without distillation, and its teacher."""
+    pairs = []
+    for name in metrics:
+        size = name.removeprefix("distill-")
+        alone = metrics.get(f"finetune-{size}")
+        if size == name or alone is None:
+            continue
+        provenance = (optional(folder / name / "config.json") or {}).get("provenance", {})
+        teachers = [n for n, m in metrics.items() if m.get("weights_digest") == provenance.get("teacher")]
+        rows = [("distilled", name), ("without distillation", f"finetune-{size}")]
+        rows += [("teacher", teacher) for teacher in teachers[:1] if teacher != f"finetune-{size}"]
+        pairs.append(
+            {
+                "student": size,
+                "method": (provenance.get("distill") or {}).get("method"),
+                "gain": number(metrics[name]["AP"]) - number(alone["AP"]),
+                "rows": [{"role": role, "name": n, "AP": metrics[n]["AP"]} for role, n in rows],
+            }
+        )
+    return pairs
 
 
 def analysis(
@@ -91,5 +167,4 @@ def _calibration_chart(metrics: Mapping[str, Any], name: str | None, plots: Path
 
 
 def _rows(plots: Path, name: str | None, plot: str) -> list[dict[str, Any]]:
-    path = plots / str(name) / f"{plot}.json"
-    return json.loads(path.read_text()) if path.is_file() else []
+    return optional(plots / str(name) / f"{plot}.json") or []

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vitpose.labels.export import skeleton_of
-from vitpose.labels.schema import PERSON, array_of, read_labels, read_manifest
+from vitpose.labels.schema import people_by_frame, read_labels, read_manifest, skeleton_of
 from vitpose.skeletons.human import Skeleton
 from vitpose.video.frames import probe, read_frames
 from vitpose.video.writing import write_video
@@ -68,38 +67,28 @@ def render_clip(
         longest: pixels of its longer side at most.
         threshold: on the keypoints' scores.
     """
-    info = probe(video)
-    rate = info.fps or 25.0
-    by_frame = _poses(rows, skeleton)
-    nobody = (np.zeros((0, skeleton.num_keypoints, 2)), np.zeros((0, skeleton.num_keypoints)))
+    probed = probe(video)
+    rate = probed.info.fps or 25.0
+    by_frame = people_by_frame(rows)
+    joints = skeleton.num_keypoints
+    nobody = {"keypoints": np.zeros((0, joints, 2)), "scores": np.zeros((0, joints))}
 
-    def drawn() -> Iterator[NDArray[np.uint8]]:
+    def clip() -> Iterator[NDArray[np.uint8]]:
         last: NDArray[np.uint8] | None = None
-        for frame in read_frames(video, stop=max(1, round(seconds * rate))):
+        for frame in read_frames(probed, stop=max(1, round(seconds * rate))):
             if frame.image is not None:
-                keypoints, scores = by_frame.get(frame.index, nobody)
-                last = _shrunk(draw_poses(frame.image, keypoints, scores, skeleton, threshold), longest)
+                people = by_frame.get(frame.index, nobody)
+                drawn = draw_poses(
+                    frame.image, people["keypoints"], people["scores"], skeleton, threshold
+                )
+                last = _shrunk(drawn, longest)
             if last is not None:  # an undecodable frame shows the one before it
                 yield last
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "clip.mp4"
-        write_video(path, drawn(), rate, crf=26)
+        write_video(path, clip(), rate, crf=26)
         return path.read_bytes()
-
-
-def _poses(
-    rows: pa.Table, skeleton: Skeleton
-) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Frame index to (N, K, 2) keypoints and (N, K) scores."""
-    people = rows.filter(pa.compute.equal(rows["status"], PERSON))
-    if len(people) == 0:
-        return {}
-    joints = skeleton.num_keypoints
-    keypoints = array_of(people["keypoints"], 2 * joints).reshape(-1, joints, 2)
-    scores = array_of(people["scores"], joints)
-    index = people["frame_index"].to_numpy()
-    return {int(i): (keypoints[index == i], scores[index == i]) for i in np.unique(index)}
 
 
 def _shrunk(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:

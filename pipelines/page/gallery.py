@@ -14,6 +14,7 @@ from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.errors import INVERSION, JITTER, KINDS, MISS, SWAP, Diagnosis, diagnose
 from vitpose.evaluation.ground_truth import TruthPerson
 from vitpose.evaluation.pairing import PairedPredictions, pair
+from vitpose.files import whole_file
 from vitpose.geometry import warp_points
 from vitpose.pixels import read_rgb
 from vitpose.visualization import (
@@ -79,8 +80,8 @@ def worst(evaluator: KeypointEvaluator, images: Path, count: int = 50) -> Image:
 
 def write_picture(picture: Image, path: Path) -> None:
     """As JPEG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    with whole_file(path) as beside:
+        cv2.imwrite(str(beside), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def _worst_first(predictions: PairedPredictions) -> NDArray[np.intp]:

@@ -1,30 +1,23 @@
-"""The audit log of a model's promotions: appended to, never rewritten, and the judge of races.
+"""The audit log of a model's promotions, as it is read and checked; `appending` writes it.
 
-One entry is one version of the registered model `<name>-audit`, its text a tag, so that the log lives
-in the same database as the models (SQLite, PostgreSQL or a server) and shows in MLflow's own pages.
-MLflow can swap nothing atomically, and an alias or a run can be overwritten by anyone. What it does
-guarantee is that version numbers are given out one at a time. So an entry states the last entry its
-writer had seen; if another one got the next number, the entry decided nothing and its writer is told.
+One entry is one version of the registered model `<name>-audit`, its text a tag, so that the log lives in
+the same database as the models (SQLite, PostgreSQL or a server) and shows in MLflow's own pages. An entry
+states the last entry that its writer had seen; if another one got the next number, it decided nothing.
 
-Each entry carries the SHA-256 of the one before. Changing, removing or inserting an entry is therefore
-noticed by `read`, with three limits: the newest entry is protected by nothing but a copy of its hash
-kept elsewhere (`metrics/registry.json` keeps one; see `missing_anchor`); someone who can write the
-database can recompute the whole chain, which only such a copy reveals; and of entries that lost a race
-only what they rest on is checked. Knows nothing of metrics or aliases.
+Each entry carries the SHA-256 of the one before. So `read` notices when an entry was changed, removed or
+inserted, with three limits: only a copy of its hash kept elsewhere protects the newest entry
+(`metrics/registry.json` keeps one; see `missing_anchor`); someone who can write the database can compute
+the whole chain anew, which only such a copy reveals; and of entries that lost a race only what they rest
+on is checked. Loads no model.
 """
 
 import hashlib
 import json
-import math
-import random
-import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.registry.versions import AUDIT
+from pipelines.registry.client import AUDIT, CHAMPION, connect, read_aliases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,12 +25,8 @@ if TYPE_CHECKING:
 GENESIS = "0" * 64
 """What the first entry has in place of a predecessor's hash."""
 
-_ATTEMPTS = 6
-_TAG = "entry"
-
-
-class Conflict(ValueError):
-    """Somebody else decided meanwhile; nothing was changed."""
+TAG = "entry"
+"""The tag that holds an entry's text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +79,16 @@ class History:
         return [event for event in self.events if event.effective]
 
     @property
+    def moves(self) -> list[Event]:
+        """The entries that changed the champion."""
+        return [event for event in self.effective if event.action != "refuse"]
+
+    @property
+    def champion(self) -> str | None:
+        """The version that the alias `champion` should point at."""
+        return self.moves[-1].champion_after if self.moves else None
+
+    @property
     def champions(self) -> list[str]:
         """Versions that a rollback can go back to, the present champion last."""
         stack: list[str] = []
@@ -106,12 +105,26 @@ def log_name(name: str) -> str:
     return f"{name}{AUDIT}"
 
 
+def history(name: str) -> History:
+    """The whole log of model `name`, verified, with a problem for an alias that was moved outside it."""
+    client = connect()
+    alias = read_aliases(client, name).get(CHAMPION)
+    past = read(client, name)
+    if alias == past.champion:
+        return past
+    problem = (
+        f"the alias {CHAMPION} points at version {alias}, the log says {past.champion}: it was moved by "
+        "hand, or a promotion was interrupted (the next decision completes it)"
+    )
+    return replace(past, problems=(*past.problems, problem))
+
+
 def read(client: "MlflowClient", name: str) -> History:
     """The whole log of model `name`, verified."""
     stored, token = [], None
     while True:
         page = client.search_model_versions(f"name='{log_name(name)}'", page_token=token)
-        stored += [(int(v.version), v.tags.get(_TAG, "")) for v in page]
+        stored += [(int(v.version), v.tags.get(TAG, "")) for v in page]
         token = page.token
         if not token:
             break
@@ -128,9 +141,9 @@ def verify(stored: list[tuple[int, str]]) -> History:
         if position != expected:
             gap = f"{expected}" if position == expected + 1 else f"{expected} to {position - 1}"
             problems.append(f"entry {gap} is missing: it was deleted")
-        hashes[position] = _hash(text)
+        hashes[position] = hash_of(text)
         try:
-            event, claimed, previous = _parse(text, position)
+            event, claimed, previous = parse(text, position)
         except (ValueError, TypeError, KeyError, AttributeError):
             problems.append(f"entry {position} is not an entry: its text was rewritten")
             event = Event(
@@ -148,73 +161,20 @@ def verify(stored: list[tuple[int, str]]) -> History:
     return History(events=tuple(events), problems=tuple(problems))
 
 
-def append(client: "MlflowClient", name: str, event: Event, expected: Head) -> Event:
-    """Writes `event` after `expected` and returns it as stored.
-
-    Raises `Conflict` where the log has moved on since `expected` was read: of any number of writers
-    that have seen the same head, exactly one succeeds.
-    """
-    from mlflow.exceptions import MlflowException
-
-    nonce = uuid.uuid4().hex
-    text = _canonical(
-        {
-            "action": event.action,
-            "version": event.version,
-            "champion_before": event.champion_before,
-            "champion_after": event.champion_after,
-            "who": event.who,
-            "why": event.why,
-            "figures": event.figures,
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "position": expected.position + 1,
-            "previous": expected.sha256,
-            "nonce": nonce,
-        }
-    )
-    _create_log(client, name)
-    for attempt in range(_ATTEMPTS):
-        now = read(client, name)
-        if now.head != expected:
-            raise _conflict(now, expected)
-        try:
-            created = client.create_model_version(
-                log_name(name),
-                source=f"models:/{name}/{event.version}",
-                tags={_TAG: text},
-                description=f"{event.action} {event.version}: {event.why}"[:4000],
-            )
-            position = int(created.version)
-        except MlflowException:
-            # A busy database, a lost answer or a lost race for the number: reading on tells which.
-            written = next(
-                (e.position for e in read(client, name).events if e.sha256 == _hash(text)), None
-            )
-            if written is None:
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
-                continue
-            position = written
-        if position != expected.position + 1:
-            raise _conflict(read(client, name), expected)
-        return _parse(text, position)[0]
-    raise Conflict(f"the audit log of {name!r} stayed busy; try again")
-
-
-def _parse(text: str, position: int) -> tuple[Event, int, str]:
+def parse(text: str, position: int) -> tuple[Event, int, str]:
     """The entry stored at `position`, the position its writer claimed, its predecessor's hash."""
     raw = json.loads(text)
     claimed, previous = int(raw.pop("position")), str(raw.pop("previous"))
     raw.pop("nonce")
     return (
-        Event(**raw, position=position, effective=claimed == position, sha256=_hash(text)),
+        Event(**raw, position=position, effective=claimed == position, sha256=hash_of(text)),
         claimed,
         previous,
     )
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """SHA-256 of an entry's text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -226,47 +186,3 @@ def missing_anchor(history: History, anchor: Head) -> str | None:
         f"entry {anchor.position} with hash {anchor.sha256[:12]} was in the log and is not any more: "
         "the log was cut or rewritten"
     )
-
-
-def _create_log(client: "MlflowClient", name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_registered_model(log_name(name))
-    except MlflowException:
-        try:
-            client.create_registered_model(
-                log_name(name), description=f"Audit log of the promotions of {name}; do not edit"
-            )
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another writer's first entry
-                raise
-
-
-def _conflict(history: History, expected: Head) -> Conflict:
-    winner = next((e for e in history.effective if e.position > expected.position), None)
-    if winner is None:
-        damage = "; ".join(history.problems) or f"it ended with entry {expected.position}"
-        return Conflict(
-            f"the audit log is not what it was ({damage}); nothing was changed; look at the history "
-            "and try again"
-        )
-    return Conflict(
-        f"{winner.who} decided first: {winner.action} of version {winner.version} at {winner.when} "
-        f"({winner.why}); nothing was changed; look at the history and try again"
-    )
-
-
-def _canonical(content: Mapping[str, Any]) -> str:
-    return json.dumps(without_nan(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def without_nan(value: Any) -> Any:
-    """`value` with None for what JSON has no number for (NaN and the infinities)."""
-    if isinstance(value, Mapping):
-        return {str(key): without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,7 +1,7 @@
 """The gate: is a candidate good enough to become the champion?
 
-A pure function of two sets of figures and the limits. It moves nothing and asks nobody: `registry`
-holds the versions, `register` measures and obeys.
+A pure function of two sets of figures and the limits. It moves nothing and asks nobody: `versions` holds
+the figures, `promotion` obeys.
 
 The figures are those of `metrics/<model>.json`, plus `export_difference`: the largest absolute
 difference between the heatmaps of the trained model and of the one downloaded from the registry.
@@ -43,6 +43,15 @@ class GateConfig:
                 f"gate: max_slowdown is {self.max_slowdown}; it is a ratio, champion's images/s over "
                 "candidate's, of at least 1"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterConfig:
+    """Section `register`."""
+
+    name: str = "vitpose"
+    """Registered model name; models of different skeletons need different names."""
+    gate: GateConfig = field(default_factory=GateConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

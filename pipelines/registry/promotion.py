@@ -1,10 +1,10 @@
 """Promotion: who is champion, how it came about, and the way back.
 
 The alias `champion` follows the audit log, not the other way round: a promotion first appends to the
-log, where of several at once only one succeeds (see `audit`), then moves the alias. One that was
-killed in between is completed by the next. Limits: MLflow lets anyone with access move an alias by
-hand, which `history` reports and nothing here can prevent; and for the moment between the two writes a
-reader still sees the old champion.
+log, where of several at once only one succeeds (see `appending`), then moves the alias. If it was killed
+in between, the next one completes it. Limits: MLflow lets anyone with access move an alias by hand, which
+`audit.history` reports and nothing here can prevent; and for the moment between the two writes a reader
+still sees the old champion.
 """
 
 import getpass
@@ -15,16 +15,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.registry import audit
+from pipelines.registry.appending import append
 from pipelines.registry.audit import Event, Head, History
+from pipelines.registry.client import CHAMPION, connect, read_aliases
 from pipelines.registry.gate import Decision, GateConfig, comparable, decide
-from pipelines.registry.versions import (
-    CHAMPION,
-    Version,
-    connect,
-    get_version,
-    list_versions,
-    read_aliases,
-)
+from pipelines.registry.versions import Version, get_version, list_versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +47,7 @@ def consider(
     A version that a person has rolled back is refused whatever its figures. A decision that is
     already the last word on this version against this champion is not taken twice.
 
-    Raises `audit.Conflict` where another decision was taken meanwhile.
+    Raises `Conflict` where another decision was taken meanwhile.
     """
     client = connect()
     past, holding = _state(client, name)
@@ -87,7 +82,7 @@ def consider(
         if last is None or replace(event, who="", when="") != replace(
             last, who="", when="", position=0, sha256=""
         ):
-            audit.append(client, name, event, past.head)
+            append(client, name, event, past.head)
     return decision
 
 
@@ -103,10 +98,10 @@ def promote(
 ) -> Event:
     """Makes a version the champion without asking the gate, and records it.
 
-    `expected` is the head of the log at the time the decision was prepared (`history(name).head`);
-    `forced` makes the log say that a person passed the gate by.
+    `expected` is the head of the log at the time the decision was prepared (`audit.history(name).head`);
+    `forced` makes the log say that a person bypassed the gate.
 
-    Raises `ValueError` for an unknown version and `audit.Conflict` where somebody decided meanwhile;
+    Raises `ValueError` for an unknown version and `Conflict` where somebody decided meanwhile;
     then nothing has changed.
     """
     action = "force" if forced else "promote"
@@ -126,21 +121,6 @@ def rollback(name: str, *, why: str = "rollback", who: str | None = None) -> Eve
             f"{', '.join(v.version for v in list_versions(name))}"
         )
     return _move(name, "rollback", get_version(name, champions[-2]).version, why, who, None, past.head)
-
-
-def history(name: str) -> History:
-    """The audit log, verified, with a problem for an alias that was moved outside it."""
-    client = connect()
-    alias = read_aliases(client, name).get(CHAMPION)
-    past = audit.read(client, name)
-    recorded = _recorded_champion(past)
-    if alias == recorded:
-        return past
-    problem = (
-        f"the alias {CHAMPION} points at version {alias}, the log says {recorded}: it was moved by "
-        "hand, or a promotion was interrupted (the next decision completes it)"
-    )
-    return replace(past, problems=(*past.problems, problem))
 
 
 def current_user() -> str:
@@ -167,17 +147,17 @@ def _move(
         action=action, version=version, champion_before=holding,
         champion_after=version, who=who or current_user(), why=why, figures=figures or {},
     )  # fmt: skip
-    stored = audit.append(client, name, event, expected or past.head)
+    stored = append(client, name, event, expected or past.head)
     _follow(client, name)
     return stored
 
 
 def _follow(client: "MlflowClient", name: str) -> None:
     """Moves the alias to the log's champion, again if the log moved on: a slow writer never wins."""
-    wanted = _recorded_champion(audit.read(client, name))
+    wanted = audit.read(client, name).champion
     while wanted is not None:
         client.set_registered_model_alias(name, CHAMPION, wanted)
-        now = _recorded_champion(audit.read(client, name))
+        now = audit.read(client, name).champion
         if now == wanted:
             return
         wanted = now
@@ -190,16 +170,10 @@ def _state(client: "MlflowClient", name: str) -> tuple[History, str | None]:
     """
     past = audit.read(client, name)
     alias = read_aliases(client, name).get(CHAMPION)
-    moves = [e for e in past.effective if e.action != "refuse"]
-    if moves and alias == moves[-1].champion_before != moves[-1].champion_after:
+    if past.moves and alias == past.moves[-1].champion_before != past.champion:
         _follow(client, name)
-        alias = moves[-1].champion_after
+        alias = past.champion
     return past, alias
-
-
-def _recorded_champion(past: History) -> str | None:
-    moves = [e for e in past.effective if e.action != "refuse"]
-    return moves[-1].champion_after if moves else None
 
 
 def _last(past: History, version: str, *actions: str) -> Event | None:

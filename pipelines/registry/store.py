@@ -1,18 +1,17 @@
 """Model folders in and out of MLflow's artifact storage, byte for byte.
 
-What is kept is the folder's `model.safetensors` and `config.json`, and beside them an `MLmodel` file
-that names `mlflow_model` as the loader, so that MLflow's own tools can run the model; nothing is
-pickled. Knows no versions and no aliases: those are `registry`'s.
+Kept are the folder's `model.safetensors` and `config.json`, and beside them an `MLmodel` file that names
+`pipelines.mlflow_model` as the loader, so that MLflow's own tools can run the model; nothing is pickled.
+Knows no versions and no aliases.
 """
 
 import contextlib
-import hashlib
-import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vitpose.files import file_digest, whole_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,7 +71,7 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
     with tempfile.TemporaryDirectory() as scratch:
         mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
         for file in FILES:
-            if _sha256(Path(scratch) / file) != _sha256(folder / file):
+            if file_digest(Path(scratch) / file) != file_digest(folder / file):
                 client.finalize_logged_model(logged.model_id, "FAILED")
                 raise ValueError(
                     f"{file} of {folder} came back from MLflow changed; check its artifact storage"
@@ -82,26 +81,14 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
 
 
 def download(uri: str, folder: Path) -> None:
-    """Into place by rename, so that a download cut short leaves nothing that looks whole."""
+    """A version's files as `folder`, whole or not at all."""
     import mlflow
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".download-", dir=folder.parent))
     try:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(scratch))
-        with contextlib.suppress(OSError):  # another process was faster
-            scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def cache_folder() -> Path:
-    """Beside the runs; object storage is no place for a cache that is read as files."""
-    storage = os.environ.get("VITPOSE_STORAGE", "runs")
-    root = Path.home() / ".cache" / "vitpose" if "://" in storage else Path(storage)
-    return root.absolute() / "registry"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        with whole_folder(folder) as made:
+            mlflow.artifacts.download_artifacts(uri, dst_path=str(made))
+            if folder.is_dir():
+                raise FileExistsError(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster, and may be reading it
+            raise

@@ -1,4 +1,4 @@
-"""The model registry: versions, their figures, the champion, and how a model is fetched.
+"""The model registry: versions, their figures, and how a model is fetched.
 
 A version is a model folder (`model.safetensors` and `config.json`) kept by MLflow exactly as it is,
 with an `MLmodel` file beside it so that MLflow's own tools load it too; nothing is pickled. The same
@@ -15,16 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.experiments import experiment_id, tracking_uri
+from pipelines.experiments import experiment_id
+from pipelines.place import storage
 from pipelines.registry import store as model_store
+from pipelines.registry.client import CANDIDATE, connect, read_aliases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-CHAMPION = "champion"
-CANDIDATE = "candidate"
-AUDIT = "-audit"
-"""The registered model `<name>-audit` is the audit log of `<name>`."""
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
@@ -117,12 +114,6 @@ def register_version(
     return get_version(name, found)
 
 
-def list_models() -> list[str]:
-    """Names of the registered models, without their audit logs."""
-    names = {model.name for model in connect().search_registered_models()}
-    return sorted(n for n in names if n.removesuffix(AUDIT) not in names - {n})
-
-
 def list_versions(name: str) -> list[Version]:
     """All versions of a model, newest first. Raises `ValueError` for an unknown name."""
     client = connect()
@@ -186,7 +177,7 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
             raise ValueError(f"model {name!r} has no alias {match['alias']!r}; aliases: {known}")
         number = aliases[match["alias"]]
     version = get_version(name, number)
-    folder = cache or model_store.cache_folder()
+    folder = cache or storage() / "registry"
     folder = folder / f"{name}-{number}-{version.weights_digest[:16]}"
     if not folder.is_dir():
         model_store.download(version.uri, folder)
@@ -200,22 +191,6 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
     return ResolvedModel(folder=folder, name=name, version=number, weights_digest=weights)
 
 
-def connect() -> "MlflowClient":
-    """A client of the registry; a SQLite file that is not there is an error, not an empty registry."""
-    import mlflow
-
-    uri = tracking_uri()
-    path = Path(uri.removeprefix("sqlite:///").split("?")[0])
-    if uri.startswith("sqlite:///") and not path.exists():
-        raise FileNotFoundError(
-            f"no model registry at {path}; run the pipeline there first (make repro), or set "
-            "MLFLOW_TRACKING_URI to where the models are"
-        )
-    # MLflow resolves models:/ URIs through its process-wide setting, whatever the client was given.
-    mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient(tracking_uri=uri)
-
-
 def _create_model(client: "MlflowClient", name: str) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -224,20 +199,6 @@ def _create_model(client: "MlflowClient", name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ValueError(f"model name {name!r}: {error.message}") from error
-
-
-def read_aliases(client: "MlflowClient", name: str) -> dict[str, str]:
-    """Alias to version. Raises `ValueError` for an unknown name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        aliases = client.get_registered_model(name).aliases
-    except MlflowException as error:
-        known = ", ".join(list_models()) or "none"
-        raise ValueError(
-            f"no model {name!r} in the registry at {tracking_uri()}; registered: {known}"
-        ) from error
-    return {alias: str(version) for alias, version in aliases.items()}
 
 
 def _row(version: Any, aliases: Mapping[str, str]) -> Version:

@@ -116,10 +116,17 @@ def module_file(root: Path, name: str) -> Path | None:
 def main() -> None:
     """`python -m pipelines.stages.code --out DIR`: DIR/<stage> holds the digest of each stage."""
     parser = argparse.ArgumentParser(description="Stage code: one digest for each stage.")
-    parser.add_argument("--out", type=Path, required=True)
-    out: Path = parser.parse_args().out
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--out", type=Path, help="folder for the digests")
+    chosen.add_argument("--touched", action="store_true", help="print how much code each stage has")
+    given = parser.parse_args()
     for stage in STAGES:
-        write_text(out / stage, digest(stage) + "\n")
+        if given.touched:
+            files = closure(ROOT, ROOT / "pipelines" / "stages" / f"{stage}.py")
+            lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+            print(f"{stage:9} {len(files):3} files {lines:6} lines")
+        else:
+            write_text(given.out / stage, digest(stage) + "\n")
 
 
 if __name__ == "__main__":

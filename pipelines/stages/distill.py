@@ -20,9 +20,8 @@ from pipelines.cluster.pose import Recipe, fit_pose, pose_config, train_pose, wr
 from pipelines.params import ModelConfig
 from pipelines.stages import code, entry
 from vitpose.data.prepared import PreparedDataset, load_prepared
-from vitpose.models.freezing import freeze, freeze_part
 from vitpose.models.knowledge import attach_knowledge_token, learn_only_token
-from vitpose.models.pose import build_model
+from vitpose.models.pose import build_model, freeze, freeze_part
 from vitpose.models.weights import load_encoder, load_model, weights_digest
 from vitpose.training.losses import distillation_loss, pose_loss
 
@@ -49,7 +48,6 @@ def token_worker(settings: dict[str, Any]) -> None:
     recipe: Recipe = settings["recipe"]
     torch.manual_seed(recipe.seed)
     teacher = load_model(settings["teacher"])
-    attach_knowledge_token(teacher, None)
     learn_only_token(teacher)
     fit_pose(settings["job"], teacher, pose_loss(recipe.sigma), recipe, settings["data"])
 

@@ -5,20 +5,20 @@ tables of `analysis` and two pictures of predictions beside the ground truth.
 """
 
 import argparse
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from pipelines import experiments, params
+from pipelines import experiments, params, place
 from pipelines.page.gallery import gallery, worst, write_picture
 from pipelines.stages import entry
 from vitpose.data.prepared import load_prepared
-from vitpose.evaluation import held_out as scoring
 from vitpose.evaluation.analysis import analyse, write_plots
+from vitpose.evaluation.held_out import predicted, torso_pck
+from vitpose.files import write_json
 from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model, read_config, weights_digest
 
@@ -55,16 +55,15 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
         dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
     )
     started = time.perf_counter()
-    evaluator = scoring.predicted(predictor, data)
+    evaluator = predicted(predictor, data)
     seconds = time.perf_counter() - started
-    accuracy = scoring.torso_pck(evaluator)
+    accuracy = torso_pck(evaluator)
     pairs = evaluator.pairs()
     analysis = analyse(evaluator, samples=config.bootstrap)
     config_json = read_config(model)
-    plots.mkdir(parents=True, exist_ok=True)
     joints = [{"joint": name, "PCK": value} for name, value in accuracy.per_joint.items()]
     write_plots({"joints": joints, **analysis.plots}, plots)
-    images = scoring.val_images(data)
+    images = data / prepared.val_images
     write_picture(gallery(evaluator, images, config.gallery), plots / "gallery.jpg")
     write_picture(worst(evaluator, images, config.worst), plots / "worst.jpg")
     return {
@@ -79,7 +78,11 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
         "weights_digest": weights_digest(model),
         "data_digest": prepared.digest,
         "run_id": config_json["provenance"].get("run_id"),
-        "protocol": {"boxes": "ground truth", **evaluator.protocol},
+        "protocol": {
+            "boxes": "ground truth",
+            **asdict(evaluator.protocol),
+            **asdict(predictor.protocol),
+        },
     }
 
 
@@ -97,14 +100,13 @@ def main() -> None:
         "model": given.name,
         **evaluate(given.model, config, data=given.data, plots=given.plots),
     }
-    given.metrics.parent.mkdir(parents=True, exist_ok=True)
-    given.metrics.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(given.metrics, result)
     if result["run_id"] and experiments.is_there(result["run_id"]):
         official = ("AP", "AR", "PCK")
         figures = {
             f"val_{k}": v for k, v in result.items() if k.startswith(official) and isinstance(v, float)
         }
-        experiments.log_epoch(result["run_id"], experiments.tracking_uri(), figures, 0)
+        experiments.log_epoch(result["run_id"], place.tracking_uri(), figures, 0)
     interval = result["AP_interval"]
     print(
         f"{given.name}  AP {result['AP']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})  "

@@ -14,8 +14,7 @@ from pipelines.cluster.pose import Recipe, fit_pose, pose_config, train_pose, wr
 from pipelines.params import ModelConfig
 from pipelines.stages import code, entry
 from vitpose.data.prepared import load_prepared
-from vitpose.models.freezing import freeze_part
-from vitpose.models.pose import build_model
+from vitpose.models.pose import build_model, freeze_part
 from vitpose.models.weights import load_encoder, weights_digest
 from vitpose.training.losses import pose_loss
 

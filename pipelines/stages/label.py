@@ -1,9 +1,9 @@
 """Stage label: a video archive and the champion in, a label dataset and its figures out.
 
 Reads the version that the stage `register` pinned (never the alias, which moves), the archive, and the
-section `label` of params.yaml. Proves the labels whole with `verify`, and scores them where the
-archive carries its own ground truth. There is no person detector for the built-in, synthetic people,
-so their archive is labelled with `boxes: ground_truth`: boxes are given, keypoints are not.
+section `label` of params.yaml. Proves with `verify` that the labels are whole, and scores them where the
+archive has its own ground truth. There is no person detector for the built-in, drawn people, so their
+archive is labelled with `boxes: ground_truth`: boxes are given, keypoints are not.
 """
 
 import argparse
@@ -13,13 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipelines import experiments
+from pipelines import experiments, place
 from pipelines.cluster.label import LabelRun, label_archive, model_ref
 from pipelines.params import PARAMS, from_mapping, section
 from pipelines.registry.versions import resolve_model
 from pipelines.stages import entry
-from vitpose.labels.export import skeleton_of
+from vitpose.files import write_json
 from vitpose.labels.plan import LabelConfig
+from vitpose.labels.schema import skeleton_of
 from vitpose.labels.scoring import score_labels
 from vitpose.labels.verify import VerifyReport, verify
 
@@ -76,7 +77,7 @@ def _figures(run: LabelRun, report: VerifyReport) -> dict[str, Any]:
 def _log(run_id: str, figures: dict[str, Any]) -> None:
     flat = experiments.flatten(figures)
     numbers = {k: float(v) for k, v in flat.items() if isinstance(v, (int, float))}
-    experiments.log_epoch(run_id, experiments.tracking_uri(), numbers, 0)
+    experiments.log_epoch(run_id, place.tracking_uri(), numbers, 0)
 
 
 def main() -> None:
@@ -89,8 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     config = from_mapping(LabelConfig, section(PARAMS, "label"), "label")
     figures = label(config, champion=given.champion, archive=given.archive, out=given.out)
-    given.metrics.parent.mkdir(parents=True, exist_ok=True)
-    given.metrics.write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(given.metrics, figures)
     for quarantined in figures["quarantined"]:
         print(f"quarantined: {quarantined['video']}: {quarantined['reason']}", file=sys.stderr)
     print(

@@ -1,44 +1,43 @@
-"""Stage prepare: raw data sets, or the built-in people, to one prepared folder.
+"""Stage prepare: raw data sets to one prepared folder.
 
-Reads what `raw` in params.yaml names; writes the prepared folder: crop shards to train on, val.json
-with the ground truth of the held-out people, the rows that could not be used with their reasons, the
-built-in people and the archive of videos where they are asked for, and last of all dataset.json with
-the data digest.
+Reads what section `prepare` of params.yaml names. Writes the prepared folder: crop shards to train on,
+val.json with the ground truth of the held-out people, the rows that could not be used with their
+reasons, and last of all dataset.json with the data digest.
 
 People are cut out in threads, or on the Ray cluster that RAY_ADDRESS names, with the same result.
 """
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import params
+from pipelines import params, place
 from pipelines.cluster.progress import Progress
 from pipelines.stages import entry
-from vitpose.data.prepared import PreparedDataset, save_prepared, save_rejected
-from vitpose.data.shard_format import Record
-from vitpose.data.shards import digest_of
-from vitpose.people.dataset import PeopleConfig, write_people_dataset
-from vitpose.people.video import ArchiveConfig, write_people_archive
-from vitpose.preparation.cutting import Cutting, cut_in_threads
+from vitpose.data.prepared import WHOLE_IMAGES, PreparedDataset, save_prepared
+from vitpose.data.shards import Record
+from vitpose.files import write_json
+from vitpose.preparation.cutting import Cutting, cut_in_threads, image_rows, stored_wh
 from vitpose.preparation.held_out import write_held_out
 from vitpose.preparation.leaks import HeldOutImages
-from vitpose.preparation.mapping import map_people
 from vitpose.preparation.readers.coco import people_from_coco
-from vitpose.preparation.readers.coco_complete import SKELETON_FILE
+from vitpose.preparation.readers.coco_file import SKELETON_FILE
 from vitpose.preparation.readers.formats import Format, load_annotations
 from vitpose.preparation.remote import local_path
-from vitpose.preparation.rows import PersonRow, PersonSet, Rejected
-from vitpose.preparation.shard_writing import by_image, write_records
-from vitpose.preparation.validation import check_rejected_share, leaked_images, rejected_counts
-from vitpose.preparation.whole_images import FOLDER, image_rows, stored_wh
+from vitpose.preparation.rows import PersonRow, PersonSet, Rejected, map_people
+from vitpose.preparation.shard_writing import by_image, digest_of, write_records
+from vitpose.preparation.validation import (
+    check_rejected_share,
+    leaked_images,
+    rejected_counts,
+    save_rejected,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,32 +52,11 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class People:
-    """How many pictures of the built-in people, and what they are like."""
-
-    train_images: int
-    val_images: int
-    seed: int = 0
-    config: PeopleConfig = field(default_factory=PeopleConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Archive:
-    """The built-in archive of short videos, for labelling."""
-
-    videos: int
-    seed: int = 0
-    config: ArchiveConfig = field(default_factory=ArchiveConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """Section `prepare`. Either `people`, or `train` and `val`."""
+    """Section `prepare`."""
 
-    people: People | None = None
-    train: tuple[Source, ...] = ()
-    val: Source | None = None
-    archive: Archive | None = None
+    train: tuple[Source, ...]
+    val: Source
     jpeg_quality: int = 95
     oversample: float = 1.0
     """Stored pixels per network pixel, along a side; crops are never enlarged."""
@@ -92,15 +70,8 @@ class PrepareConfig:
     """Also store the training images whole, for `pretrain.common.whole_images`."""
 
     def __post_init__(self) -> None:
-        if (self.people is None) == (not self.train or self.val is None):
-            raise ValueError("give either people, or both train and val")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputSize:
-    """What of section `model` decides how large the stored crops are."""
-
-    image_hw: tuple[int, int]
+        if not self.train:
+            raise ValueError("train names no data set; expected at least one to learn from")
 
 
 def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> dict[str, Any]:
@@ -108,23 +79,10 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     cpus = os.cpu_count() or 1
-    train_sources, val_source = config.train, config.val
-    if config.people is not None:
-        train_sources, val_source = _draw_people(config.people, out / "people", cpus)
-    if val_source is None:
-        raise ValueError("prepare.val is missing; name the held-out annotations")
-    read = [_read(_local(source))[0] for source in train_sources]
-    val_source = _local(val_source)
+    read = [_read(_local(source))[0] for source in config.train]
+    val_source = _local(config.val)
     val, content = _read(val_source)
     train = [_same_skeleton(one, val, config.map_keypoints) for one in read]
-    if config.archive is not None:
-        print(f"prepare  drawing {config.archive.videos} videos")
-        write_people_archive(
-            out / "archive",
-            count=config.archive.videos,
-            seed=config.archive.seed,
-            config=config.archive.config,
-        )
     held_out = write_held_out(content, val, out / "val.json", workers=cpus)
     del content, read  # larger than the people in them, and not needed while these are cut
     cutting = Cutting(
@@ -161,8 +119,8 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
     if config.whole_images:
         images = by_image(image_rows(row for one in train for row in one.rows))
         whole = replace(cutting, crop_wh=stored_wh(cutting.crop_wh), oversample=1.0)
-        write_records(_cut(images, whole, cpus), out / FOLDER)
-        digest.update(digest_of(out / FOLDER).encode())
+        write_records(_cut(images, whole, cpus), out / WHOLE_IMAGES)
+        digest.update(digest_of(out / WHOLE_IMAGES).encode())
     save_prepared(
         PreparedDataset(
             digest=digest.hexdigest(),
@@ -178,7 +136,7 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
 
 def _local(source: Source) -> Source:
     """The same with local paths; what is on object storage is copied to where runs keep their files."""
-    storage = Path(os.environ.get("VITPOSE_STORAGE", "runs")).absolute() / "raw"
+    storage = place.storage() / "raw"
     annotations = local_path(source.annotations, storage)
     if "://" in source.annotations:
         with suppress(FileNotFoundError):  # the reader looks for it beside the annotations
@@ -210,7 +168,7 @@ def _count_images(train: list[PersonSet], unused: list[Rejected]) -> int:
 def _cut(images: list[list[PersonRow]], cutting: Cutting, cpus: int) -> Iterator[list[Record | Rejected]]:
     """The records of each image in order, with progress; on the Ray cluster where there is one."""
     results: Iterable[list[Record | Rejected]]
-    if os.environ.get("RAY_ADDRESS"):
+    if place.ray_address():
         from pipelines.cluster.prepare import cut_on_ray  # seconds to import, and not needed elsewhere
 
         results = cut_on_ray(images, cutting)
@@ -222,32 +180,13 @@ def _cut(images: list[list[PersonRow]], cutting: Cutting, cpus: int) -> Iterator
             progress.advance(len(result))
 
 
-def _draw_people(people: People, out: Path, cpus: int) -> tuple[tuple[Source, ...], Source]:
-    """Render the built-in people and name them as sources."""
-    sources = []
-    for name, count, seed in (
-        ("train", people.train_images, 2 * people.seed),
-        ("val", people.val_images, 2 * people.seed + 1),  # never the seed of a training set
-    ):
-        print(f"prepare  drawing {count} images of people ({name})")
-        write_people_dataset(out / name, count=count, seed=seed, config=people.config, workers=cpus)
-        sources.append(
-            Source(
-                name=f"people-{name}",
-                annotations=str(out / name / "annotations.json"),
-                images=str(out / name / "images"),
-            )
-        )
-    return (sources[0],), sources[1]
-
-
 def _read(source: Source) -> tuple[PersonSet, dict[str, Any]]:
     """The people of a source, and all of its content as a COCO mapping."""
     annotations, images = Path(source.annotations), Path(source.images)
     if not annotations.is_file():
         raise FileNotFoundError(
-            f"annotations of {source.name} not found at {annotations}; put or link the data set there, "
-            "see data/raw/README.md"
+            f"annotations of {source.name} not found at {annotations}; put or link the data set there "
+            "(data/raw/README.md), or run the stage draw for drawn people"
         )
     content = load_annotations(annotations, images, source.format)
     return people_from_coco(content, annotations, images, source.name), content
@@ -259,13 +198,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     given = parser.parse_args()
-    config = params.from_mapping(PrepareConfig, params.section(params.PARAMS, "prepare"), "prepare")
-    model = params.section(params.PARAMS, "model")
-    size = {key: value for key, value in model.items() if key == "image_hw"}
-    image_hw = params.from_mapping(InputSize, size, "model").image_hw
-    counts = prepare(config, image_hw, out=given.out)
-    given.metrics.parent.mkdir(parents=True, exist_ok=True)
-    given.metrics.write_text(json.dumps(counts, indent=1) + "\n")
+    section = params.section(params.PARAMS, "prepare")
+    moved = sorted({"people", "archive"} & section.keys())
+    if moved:
+        raise ValueError(
+            f"prepare.{moved[0]}: no such key; people and videos are drawn by section draw now, and "
+            "prepare.train and prepare.val name data/drawn/train and data/drawn/val (see params.yaml of "
+            "the repository)"
+        )
+    config = params.from_mapping(PrepareConfig, section, "prepare")
+    counts = prepare(config, params.image_hw(), out=given.out)
+    write_json(given.metrics, counts)
     print(
         f"prepare  {counts['train_people']} people to train on, {counts['val_people']} held out, "
         f"{counts['rejected']} rows rejected, {counts['leaked_images']} leaked images left out"

@@ -13,23 +13,20 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from pipelines import params
 from pipelines.cluster.train import Run, train
 from pipelines.cluster.worker import fit_and_report, share
 from pipelines.stages import code, entry
-from vitpose.data.loading import image_loader
-from vitpose.data.prepared import load_prepared
+from vitpose.data.prepared import WHOLE_IMAGES, load_prepared
 from vitpose.data.sampling import check_weights
 from vitpose.data.shards import CropShards
-from vitpose.data.unlabelled import plain_view
-from vitpose.models.mae import MAEConfig, MaskedAutoencoder
+from vitpose.data.unlabelled import image_loader, plain_view
+from vitpose.models.mae import MAEConfig, MaskedAutoencoder, save_mae
 from vitpose.models.reconstruction import reconstruct
-from vitpose.models.weights import save_mae
 from vitpose.pixels import from_model_input, to_model_input
-from vitpose.preparation import whole_images
 from vitpose.training.engine import Precision
-from vitpose.training.losses import reconstruction_loss
 from vitpose.training.optim import OptimConfig
 
 
@@ -93,12 +90,17 @@ def worker(settings: dict[str, Any]) -> None:
         whole_images=config.whole_images,
         **share(config.batch_size),
     )
-    fit_and_report(settings["job"], model, reconstruction_loss, loader, batch_size=config.batch_size)
+
+    def loss(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+        device = next(model.parameters()).device
+        return model(images.to(device, non_blocking=True)), {}  # a masked autoencoder gives its own
+
+    fit_and_report(settings["job"], model, loss, loader, batch_size=config.batch_size)
 
 
 def pictures(data: Path, config: PretrainConfig) -> CropShards:
     """What a prepared folder has to learn from."""
-    folder = data / whole_images.FOLDER if config.whole_images else data
+    folder = data / WHOLE_IMAGES if config.whole_images else data
     if config.whole_images and not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is not there; set prepare.whole_images to true and run the prepare stage again"

@@ -2,10 +2,10 @@
 
 Reads metrics/<model>.json and models/<model>; writes metrics/registry.json with every decision, and
 metrics/champion.json, which pins the champion's version for the stages that follow (an alias moves, a
-version does not) and stays as it is while the champion does. Each candidate is downloaded
-again and must give the trained model's heatmaps. The best one is judged first, so that a run promotes
-at most once unless a better one fails on something else than AP. A champion that was measured on
-other data or by another protocol is measured again on this data, so that like is compared with like.
+version does not) and changes only with the champion. Each candidate is downloaded again and must give
+the trained model's heatmaps. The best one is judged first, so that a run promotes at most once unless a
+better one fails on something else than AP. A champion that was measured on other data or by another
+protocol is measured again on this data, so that like is compared with like.
 """
 
 import argparse
@@ -13,34 +13,28 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipelines import experiments, params
+from pipelines import params, place
 from pipelines.registry import audit, promotion
 from pipelines.registry import versions as registry
-from pipelines.registry.gate import Decision, GateConfig
+from pipelines.registry.appending import Conflict, without_nan
+from pipelines.registry.client import CHAMPION
+from pipelines.registry.gate import Decision, RegisterConfig
 from pipelines.registry.versions import Version
 from pipelines.stages import entry
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation import held_out as scoring
 from vitpose.evaluation.slices import ap_by_slice
+from vitpose.files import write_json
 from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model
 
 _ATTEMPTS = 5  # at a decision, when others decide at the same time
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegisterConfig:
-    """Section `register`."""
-
-    name: str = "vitpose"
-    """Registered model name; models of different skeletons need different names."""
-    gate: GateConfig = field(default_factory=GateConfig)
 
 
 def register(
@@ -56,7 +50,7 @@ def register(
     Returns the content of registry.json. Raises `ValueError` where no model has ever passed the gate.
     """
     figures = {model: read_metrics(metrics / f"{model}.json") for model in models}
-    commit = experiments.git_commit()
+    commit = place.git_commit()
     versions = []
     for model in models:
         version = registry.register_version(
@@ -85,7 +79,7 @@ def register(
         "name": config.name,
         "version": champion.version,
         "model_uri": champion.uri,
-        "alias": registry.CHAMPION,
+        "alias": CHAMPION,
         "source": champion.source,
         "AP": champion.AP,
         "weights_digest": champion.weights_digest,
@@ -93,7 +87,7 @@ def register(
         "run_id": champion.run_id,
         "decisions": decisions,
         # A copy of the log's last hash outside the log: cutting its end is noticed (see `audit`).
-        "audit_head": asdict(promotion.history(config.name).head),
+        "audit_head": asdict(audit.history(config.name).head),
     }
 
 
@@ -143,7 +137,7 @@ def measure(holder: Version, like: Mapping[str, Any], data: Path) -> dict[str, A
         "slices": ap_by_slice(evaluator),
         "images_per_second": len(evaluator.pairs().annotation_ids) / seconds,
         "data_digest": digest,
-        "protocol": {**protocol, **evaluator.protocol},
+        "protocol": {**protocol, **asdict(evaluator.protocol), **asdict(predictor.protocol)},
     }
 
 
@@ -154,13 +148,13 @@ def _decide(
     for _ in range(_ATTEMPTS - 1):
         try:
             return promotion.consider(config.name, version.version, config.gate, remeasure=remeasure)
-        except audit.Conflict as conflict:
+        except Conflict as conflict:
             print(f"{version.source}: {conflict}")
     return promotion.consider(config.name, version.version, config.gate, remeasure=remeasure)
 
 
 def main() -> None:
-    """`python -m pipelines.stages.register --metrics DIR --models DIR --out FILE --champion FILE MODEL...`."""
+    """`python -m pipelines.stages.register --metrics DIR --models DIR --out FILE --champion FILE`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: params.yaml's models")
     parser.add_argument("--metrics", type=Path, required=True, help="folder of <MODEL>.json")
@@ -179,9 +173,8 @@ def main() -> None:
     )
     # Labelling depends on this file: a figure or a refusal in it would label everything again.
     pinned = {key: result[key] for key in ("name", "version", "weights_digest")}
-    for path, content in ((given.out, audit.without_nan(result)), (given.champion, pinned)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(given.out, without_nan(result))
+    write_json(given.champion, pinned)
     print(f"champion: {result['model_uri']} ({result['source']}), AP {result['AP']:.3f}")
 
 

@@ -2,7 +2,7 @@
 
 Reads what the other stages wrote; writes report/index.html with its pictures, curves and the clip
 inside it: no network, no other file. The metrics of every model and registry.json must be there; any
-other section is left out where its input is missing. Measures nothing itself.
+other section is left out where its input is missing. Measures nothing itself, and loads no model.
 """
 
 import argparse
@@ -18,13 +18,21 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines import experiments, page, params
-from pipelines.page.analysis import analysis
-from pipelines.page.charts import WIDE, Line, line_chart
+from pipelines import page, params, place
+from pipelines.page.analysis import (
+    analysis,
+    curves,
+    distillation,
+    line_colors,
+    number,
+    optional,
+    pretrained,
+)
 from pipelines.page.clip import best_clip
-from pipelines.registry import audit, promotion
+from pipelines.registry import audit
 from pipelines.registry.audit import History
 from pipelines.stages import entry
+from vitpose.files import write_text
 
 COLORS = 8
 """How many line colours the style sheet has."""
@@ -59,8 +67,9 @@ def report(inputs: Inputs) -> str:
         (n for n, m in metrics.items() if m.get("weights_digest") == registry["weights_digest"]), None
     )
     decisions = {d["source"]: d for d in registry["decisions"]}
-    colors = {name: i % COLORS for i, name in enumerate(_stems([*metrics, *_maes(inputs.folder)]))}
-    metrics = dict(sorted(metrics.items(), key=lambda item: -_number(item[1].get("AP"))))
+    colors = line_colors(list(metrics), inputs.folder, COLORS)
+    metrics = dict(sorted(metrics.items(), key=lambda item: -number(item[1].get("AP"))))
+    maes = pretrained(inputs.folder)
     environment = Environment(
         loader=FileSystemLoader(Path(page.__file__).parent),
         autoescape=True,
@@ -77,77 +86,22 @@ def report(inputs: Inputs) -> str:
         decisions=decisions,
         champion_decision=decisions.get(champion or ""),
         columns=COLUMNS,
-        tops={key: max((_number(m.get(key)) for m in metrics.values()), default=0) for key in COLUMNS},
-        curves=curves(inputs, list(metrics), colors),
+        tops={key: max((number(m.get(key)) for m in metrics.values()), default=0) for key in COLUMNS},
+        curves=curves(inputs.folder, list(metrics), colors),
         analysis=analysis(metrics, champion, inputs.plots, colors),
         worst=_picture(inputs.plots / (champion or "") / "worst.jpg"),
         distillation=distillation(metrics, inputs.folder),
         galleries={n: p for n in metrics if (p := _picture(inputs.plots / n / "gallery.jpg"))},
         reconstructions={
-            n: p
-            for n in _maes(inputs.folder)
-            if (p := _picture(inputs.folder / n / "reconstructions.jpg"))
+            n: p for n in maes if (p := _picture(inputs.folder / n / "reconstructions.jpg"))
         },
         clip=_clip(inputs),
-        prepared=_optional(inputs.metrics / "prepare.json"),
-        labels=_optional(inputs.metrics / "label.json"),
+        prepared=optional(inputs.metrics / "prepare.json"),
+        labels=optional(inputs.metrics / "label.json"),
         history=_history(registry),
-        commit=experiments.git_commit(),
+        commit=place.git_commit(),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def curves(inputs: Inputs, models: Sequence[str], colors: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The charts: pretraining loss, training loss, AP while training."""
-    maes = _maes(inputs.folder)
-    histories = {
-        name: _optional(inputs.folder / name / "history.json") or [] for name in [*maes, *models]
-    }
-
-    def chart(title: str, note: str, names: Sequence[str], key: str) -> dict[str, Any]:
-        lines = [
-            Line(
-                name=name,
-                color=colors[_stem(name)],
-                points=[(row["epoch"], row[key]) for row in histories[name] if row.get(key) is not None],
-            )
-            for name in names
-        ]
-        unit = key == "AP"
-        svg = line_chart(title, lines, x_label="epoch", unit_interval=unit)
-        # The first chart takes the page's whole width where there is one.
-        wide = line_chart(title, lines, x_label="epoch", unit_interval=unit, width=WIDE) if unit else ""
-        return {"title": title, "note": note, "svg": svg, "wide": wide}
-
-    charts = [
-        chart("AP while training", "held-out people, no flip test", models, "AP"),
-        chart("Training loss", "heatmaps; distillation adds its own term", models, "loss"),
-        chart("Pretraining loss", "masked autoencoder, hidden patches", maes, "loss"),
-    ]
-    return [one for one in charts if one["svg"]]
-
-
-def distillation(metrics: Mapping[str, Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """For each distilled student: itself, the same size without distillation, and its teacher."""
-    pairs = []
-    for name in metrics:
-        size = name.removeprefix("distill-")
-        alone = metrics.get(f"finetune-{size}")
-        if size == name or alone is None:
-            continue
-        provenance = (_optional(folder / name / "config.json") or {}).get("provenance", {})
-        teachers = [n for n, m in metrics.items() if m.get("weights_digest") == provenance.get("teacher")]
-        rows = [("distilled", name), ("without distillation", f"finetune-{size}")]
-        rows += [("teacher", teacher) for teacher in teachers[:1] if teacher != f"finetune-{size}"]
-        pairs.append(
-            {
-                "student": size,
-                "method": (provenance.get("distill") or {}).get("method"),
-                "gain": _number(metrics[name]["AP"]) - _number(alone["AP"]),
-                "rows": [{"role": role, "name": n, "AP": metrics[n]["AP"]} for role, n in rows],
-            }
-        )
-    return pairs
 
 
 def figure(value: Any, digits: int = 3) -> str:
@@ -166,24 +120,7 @@ def count(value: Any) -> str:
 
 def percent(value: Any) -> str:
     """A fraction of 1 as a CSS width."""
-    return f"{100 * min(1.0, max(0.0, _number(value))):.1f}%"
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
-
-
-def _stem(name: str) -> str:
-    """Pretraining and finetuning of one size share a colour; a distilled student has its own."""
-    return name.replace("mae-", "finetune-")
-
-
-def _stems(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(_stem(name) for name in names))
-
-
-def _maes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("mae-*") if path.is_dir())
+    return f"{100 * min(1.0, max(0.0, number(value))):.1f}%"
 
 
 def _required(path: Path, stage: str) -> dict[str, Any]:
@@ -193,10 +130,6 @@ def _required(path: Path, stage: str) -> dict[str, Any]:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); run dvc repro -f {stage}") from error
-
-
-def _optional(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _picture(path: Path) -> str | None:
@@ -224,7 +157,7 @@ def _history(registry: Mapping[str, Any]) -> History | None:
     None where this machine has no registry: the page is then made of files alone.
     """
     with contextlib.suppress(FileNotFoundError, ValueError):
-        past = promotion.history(registry["name"])
+        past = audit.history(registry["name"])
         kept = registry.get("audit_head")
         cut = audit.missing_anchor(past, audit.Head(**kept)) if kept else None
         return replace(past, problems=(*past.problems, cut)) if cut else past
@@ -244,10 +177,9 @@ def main() -> None:
     given = vars(parser.parse_args())
     out = given.pop("out")
     given["models"] = given["models"] or params.names(params.PARAMS, "models")
-    page = report(Inputs(**given))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page)
-    print(f"{out}  {len(page) / 1e6:.1f} MB")
+    text = report(Inputs(**given))
+    write_text(out, text)
+    print(f"{out}  {len(text) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from vitpose.data.augmentation import NO_AUGMENTATION, AugmentationConfig
-from vitpose.data.loading import PoseBatch, image_loader, pose_loader
+from vitpose.data.loading import PoseBatch, pose_loader
 from vitpose.data.sampling import EpochSampler
 from vitpose.data.shards import CropShards
+from vitpose.data.unlabelled import image_loader
 from vitpose.geometry import warp_image, warp_points
 from vitpose.heatmap import encode
 from vitpose.pixels import to_model_input

@@ -1,13 +1,7 @@
 import pytest
 
-from vitpose.data.prepared import (
-    PreparedDataset,
-    load_prepared,
-    load_rejected,
-    save_prepared,
-    save_rejected,
-)
-from vitpose.preparation.rows import Rejected
+from vitpose.data.augmentation import AugmentationConfig
+from vitpose.data.prepared import PreparedDataset, check_room, load_prepared, save_prepared
 from vitpose.skeletons.human import LSP_14
 
 PREPARED = PreparedDataset(
@@ -30,14 +24,10 @@ def test_unfinished_or_foreign_folder_is_refused(tmp_path):
             load_prepared(tmp_path)
 
 
-def test_rejected_rows_survive_and_do_not_depend_on_order(tmp_path):
-    rejected = [
-        Rejected(dataset="d", image="a.jpg", annotation_id=3, reason="crowd"),
-        Rejected(dataset="d", image="", annotation_id=None, reason="image entry without a file_name"),
-    ]
-    save_rejected(rejected, tmp_path / "one.parquet")
-    save_rejected(rejected[::-1], tmp_path / "two.parquet")
-    assert sorted(load_rejected(tmp_path / "one.parquet"), key=str) == sorted(rejected, key=str)
-    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    save_rejected([], tmp_path / "none.parquet")
-    assert load_rejected(tmp_path / "none.parquet") == []
+def test_an_augmentation_stays_within_what_crops_were_cut_for():
+    published = AugmentationConfig()
+    check_room(published.scale_factor, published.shift_factor)
+    with pytest.raises(ValueError, match=r"scale_factor is 0\.75.*room for 0\.5.*set it to 0\.5 or less"):
+        check_room(0.75, 0.2)
+    with pytest.raises(ValueError, match=r"shift_factor is 0\.3.*room for 0\.2"):
+        check_room(0.5, 0.3)

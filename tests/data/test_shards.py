@@ -5,12 +5,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vitpose.data.shards import CropShards, digest_of, shard_paths
+from vitpose.data.shards import CropShards, shard_paths
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.rows import Rejected
-from vitpose.preparation.shard_writing import write_shards
+from vitpose.preparation.shard_writing import digest_of, write_shards
 
 OPTIONS = {"crop_wh": (48, 64), "rows_per_shard": 5}
+
+
+def to_image(crops, index, points):
+    """(..., 2) pixels of stored crop `index` to pixels of its source image."""
+    return (points + 0.5) / crops.scale_xy[index] - 0.5 + crops.origin_xy[index]
 
 
 def content(folder):
@@ -29,11 +34,9 @@ def test_reading_inverts_writing(make_people, tmp_path):
     for index in range(len(crops)):
         crop, row = crops[index], rows[int(crops.annotation_id[index])]
         assert crops.image_id[index] == row.image_id and crops.area[index] == row.area
+        np.testing.assert_allclose(to_image(crops, index, crop.keypoints), row.keypoints_image, atol=1e-9)
         np.testing.assert_allclose(
-            crops.points_to_image(index, crop.keypoints), row.keypoints_image, atol=1e-9
-        )
-        np.testing.assert_allclose(
-            crops.points_to_image(index, crop.bbox_xywh[:2]), row.bbox_xywh[:2], atol=1e-9
+            to_image(crops, index, crop.bbox_xywh[:2]), row.bbox_xywh[:2], atol=1e-9
         )
         np.testing.assert_array_equal(crop.visibility, row.visibility)
         assert crop.image.dtype == np.uint8 and crop.image.flags["C_CONTIGUOUS"]
@@ -96,7 +99,7 @@ def test_nothing_of_an_earlier_run_is_left(make_people, tmp_path):
     rows, out = make_people(7).rows, tmp_path / "out"
     write_shards(rows, out, crop_wh=(48, 64), rows_per_shard=2)
     (out / "dataset.json").write_text("{}")
-    (out / "train-00009.parquet.tmp").touch()
+    (out / ".train-00009.1.parquet").touch()  # of a run that was killed
     write_shards(rows[:2], out, **OPTIONS)
     assert [path.name for path in out.iterdir()] == ["train-00000.parquet"]
 
@@ -169,7 +172,7 @@ def test_real_photos_map_back(shared_data, tmp_path):
         row = rows[int(crops.annotation_id[index])]
         labelled = row.visibility > 0
         np.testing.assert_allclose(
-            crops.points_to_image(index, crops.keypoints[index])[labelled],
+            to_image(crops, index, crops.keypoints[index])[labelled],
             row.keypoints_image[labelled],
             atol=1e-9,
         )

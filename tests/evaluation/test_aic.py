@@ -1,15 +1,16 @@
 """AI Challenger's rules: the challenge's beside its definition restated, COCO's with AIC's numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.evaluation.pycocotools_judge import pycocotools_figures
 from vitpose.evaluation.aic import aic_figures, challenge_score, with_aic_keypoints
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.crowdpose import AREA_OF_BBOX
 from vitpose.evaluation.ground_truth import ground_truth_of, read_ground_truth
-from vitpose.evaluation.pycocotools_judge import pycocotools_figures
 from vitpose.preparation.readers.aic import aic_as_coco
 from vitpose.skeletons.human import AIC_14
 
@@ -19,7 +20,7 @@ def evaluator_of(shared_data: Path, noise: float, keep: float = 1.0, more: int =
     folder = shared_data / "formats/aic"
     content = aic_as_coco(folder / "test_aic.json", folder)
     truth = ground_truth_of(content, folder / "test_aic.json", area_of_bbox=AREA_OF_BBOX)
-    evaluator = KeypointEvaluator(with_aic_keypoints(truth), AIC_14, area_of_bbox=AREA_OF_BBOX)
+    evaluator = KeypointEvaluator(with_aic_keypoints(truth), AIC_14)
     rng = np.random.default_rng(0)
     rows = []
     for person in truth.persons:
@@ -99,6 +100,6 @@ def test_other_data_sets_are_refused(shared_data: Path) -> None:
     with pytest.raises(ValueError, match="are not AI Challenger's"):
         with_aic_keypoints(truth)
     with pytest.raises(ValueError, match="sigmas of its own"):
-        aic_figures(KeypointEvaluator(truth, truth.skeleton, area_of_bbox=AREA_OF_BBOX))
-    with pytest.raises(ValueError, match="area_of_bbox=0.53, not None"):
         aic_figures(KeypointEvaluator(truth, truth.skeleton))
+    with pytest.raises(ValueError, match="area_of_bbox=0.53, not None"):
+        aic_figures(KeypointEvaluator(replace(truth, area_of_bbox=None), truth.skeleton))

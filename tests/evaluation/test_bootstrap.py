@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.bootstrap import ap_interval, average_precision
 from vitpose.evaluation.coco import KeypointEvaluator
-from vitpose.evaluation.results import read_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.skeletons.human import COCO_17
 
 
@@ -26,7 +27,7 @@ def predicted(path: Path, noise: float, seed: int = 0) -> KeypointEvaluator:
         moved = person.keypoints_image + rng.normal(0, scale, (17, 2))
         for keypoints in (moved, moved + 200) if rng.uniform() < 0.3 else (moved,):
             scores = rng.uniform(0.3, 1, (1, 17))
-            evaluator.process(person.image_id, None, keypoints[None], scores, [1.0], [person.area])
+            process(evaluator, person.image_id, None, keypoints[None], scores, [1.0], [person.area])
     return evaluator
 
 
@@ -35,7 +36,7 @@ def test_ap_of_the_images_as_they_are_is_pycocotools(photos: Path, shared_data: 
     assert 0.2 < evaluator.evaluate()["AP"] < 0.9
     assert average_precision(evaluator.matches()) == pytest.approx(evaluator.evaluate()["AP"], abs=1e-12)
     example = KeypointEvaluator(shared_data / "eval/example_coco_val.json", COCO_17)
-    example.process_results(read_coco_results(shared_data / "eval/example_coco_preds.json"))
+    example.process_results(stream_coco_results(shared_data / "eval/example_coco_preds.json"))
     assert average_precision(example.matches()) == pytest.approx(0.8608896054440609, abs=1e-12)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.calibration import calibration, keypoint_calibration, person_calibration
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.errors import diagnose
@@ -52,7 +53,9 @@ def test_a_persons_score_is_held_against_its_oks(raw: dict[str, Any], write: Cal
         keypoints[:5] += 900  # five of seventeen are lost
         scores = np.full((1, 17), 0.9)
         scores[0, :5] = 0.3
-        evaluator.process(person.image_id, person.annotation_id, keypoints[None], scores, [1.0], [8000.0])
+        process(
+            evaluator, person.image_id, person.annotation_id, keypoints[None], scores, [1.0], [8000.0]
+        )
     predictions = pair(evaluator)
     people = person_calibration(predictions)
     assert people.count == 4 and people.bins[0].outcome == pytest.approx(12 / 17)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.bootstrap import ap_interval, average_precision
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.comparison import compare
@@ -87,9 +88,9 @@ def test_images_without_a_prediction_of_one_model_count(
         for person in evaluator.truth.persons:
             if person.image_id in images and person.counts:
                 keypoints, area = person.keypoints_image[None], [person.area]
-                evaluator.process(person.image_id, None, keypoints, np.ones((1, 17)), [1], area)
+                process(evaluator, person.image_id, None, keypoints, np.ones((1, 17)), [1], area)
         if 4 in images:
-            evaluator.process(4, None, np.zeros((1, 17, 2)), np.full((1, 17), 0.5), [1], [100])
+            process(evaluator, 4, None, np.zeros((1, 17, 2)), np.full((1, 17), 0.5), [1], [100])
         both.append(evaluator.matches())
     assert both[0].image_ids.tolist() != both[1].image_ids.tolist()
     found = compare(both[0], both[1], samples=100)

@@ -9,7 +9,7 @@ import pytest
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.crowdpose import AREA_OF_BBOX, crowdpose_figures
 from vitpose.evaluation.ground_truth import read_ground_truth
-from vitpose.evaluation.results import read_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.skeletons.human import COCO_17, Skeleton, flip_pairs_from_names
 
 SIGMAS = (
@@ -24,7 +24,7 @@ def test_the_reference_figures(shared_data: Path) -> None:
         name="crowdpose", keypoints=names, flip_pairs=flip_pairs_from_names(names), sigmas=SIGMAS
     )
     evaluator = KeypointEvaluator(path, skeleton, area_of_bbox=AREA_OF_BBOX)
-    evaluator.process_results(read_coco_results(shared_data / "eval/example_crowdpose_preds.json"))
+    evaluator.process_results(stream_coco_results(shared_data / "eval/example_crowdpose_preds.json"))
     figures = crowdpose_figures(evaluator)
     expected = {
         "AP": 0.788, "AP50": 0.988, "AP75": 0.731, "AR": 0.822,

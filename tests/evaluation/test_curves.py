@@ -11,14 +11,14 @@ from pycocotools.cocoeval import COCOeval
 
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.curves import precision_at_recalls
-from vitpose.evaluation.results import read_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.skeletons.human import COCO_17
 
 
 def test_the_curve_is_that_of_pycocotools(shared_data: Path) -> None:
     truth, results = (shared_data / "eval" / f"example_coco_{name}.json" for name in ("val", "preds"))
     evaluator = KeypointEvaluator(truth, COCO_17)
-    evaluator.process_results(read_coco_results(results))
+    evaluator.process_results(stream_coco_results(results))
     matches = evaluator.matches()
     found = precision_at_recalls(matches.found, matches.wrong, int(matches.persons.sum()))
     with contextlib.redirect_stdout(io.StringIO()):

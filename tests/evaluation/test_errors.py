@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.errors import (
     GOOD,
@@ -117,7 +118,7 @@ def test_counts_hold_every_labelled_keypoint_once(evaluator: KeypointEvaluator) 
     for annotation_id, drawn in ((11, 11), (21, 22), (31, 31)):
         keypoints = people[drawn].keypoints_image[None]
         image = people[annotation_id].image_id
-        evaluator.process(image, annotation_id, keypoints, np.full((1, 17), 0.8), [1.0], [8000.0])
+        process(evaluator, image, annotation_id, keypoints, np.full((1, 17), 0.8), [1.0], [8000.0])
     predictions = pair(evaluator)
     diagnosis = diagnose(predictions, evaluator.truth, COCO_17)
     assert diagnosis.counts() == {"good": 34, "jitter": 0, "inversion": 0, "swap": 17, "miss": 0}

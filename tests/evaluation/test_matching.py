@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.pycocotools_judge import pycocotools_evaluated, pycocotools_figures
 from tests.evaluation.random_cases import random_case
 from vitpose.evaluation import matching
 from vitpose.evaluation.coco import KeypointEvaluator
@@ -14,8 +15,7 @@ from vitpose.evaluation.detections import Detections
 from vitpose.evaluation.ground_truth import GroundTruth
 from vitpose.evaluation.judge import coco_figures, coco_matches
 from vitpose.evaluation.pair_oks import pair_oks, person_arrays
-from vitpose.evaluation.pycocotools_judge import pycocotools_evaluated, pycocotools_figures
-from vitpose.evaluation.results import read_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.skeletons.human import COCO_17
 
 
@@ -96,7 +96,7 @@ def test_the_decisions_are_the_same() -> None:
 def test_the_published_examples_are_judged_alike(shared_data: Path) -> None:
     folder = shared_data / "eval"
     evaluator = KeypointEvaluator(folder / "example_coco_val.json", COCO_17)
-    results = read_coco_results(folder / "example_coco_preds.json")
+    results = list(stream_coco_results(folder / "example_coco_preds.json"))
     evaluator.process_results(results)
     rows = [{k: row[k] for k in ("image_id", "category_id", "keypoints", "score")} for row in results]
     expected = pycocotools_figures(evaluator.truth, rows, COCO_17.sigmas)

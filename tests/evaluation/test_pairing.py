@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.pairing import PairedPredictions, pair
 from vitpose.oks import oks_matrix
@@ -27,7 +28,7 @@ def names(predictions: PairedPredictions) -> list[int | None]:
 
 
 def detect(evaluator: KeypointEvaluator, image_id: int, keypoints: np.ndarray, score: float) -> None:
-    evaluator.process(image_id, None, keypoints[None], np.full((1, 17), score), [1.0], [8000.0])
+    process(evaluator, image_id, None, keypoints[None], np.full((1, 17), score), [1.0], [8000.0])
 
 
 def test_the_best_score_chooses_first_and_nobody_gets_two(evaluator: KeypointEvaluator) -> None:
@@ -55,7 +56,7 @@ def test_what_lies_in_a_crowd_region_is_left_out(evaluator: KeypointEvaluator) -
 
 def test_a_named_annotation_goes_before_likeness(evaluator: KeypointEvaluator) -> None:
     keypoints = truth_of(evaluator, 22)
-    evaluator.process(2, 21, keypoints[None], np.full((1, 17), 0.8), [1.0], [8000.0])
+    process(evaluator, 2, 21, keypoints[None], np.full((1, 17), 0.8), [1.0], [8000.0])
     predictions = pair(evaluator)
     person = predictions.people[0]
     assert names(predictions) == [21] and person is not None
@@ -68,7 +69,7 @@ def test_a_named_annotation_goes_before_likeness(evaluator: KeypointEvaluator) -
 
 def test_duplicates_in_annotated_boxes_are_kept(evaluator: KeypointEvaluator) -> None:
     both = np.stack([truth_of(evaluator, 21)] * 2)
-    evaluator.process(2, [21, 22], both, np.full((2, 17), 0.8), [1.0, 1.0], [8000.0] * 2)
+    process(evaluator, 2, [21, 22], both, np.full((2, 17), 0.8), [1.0, 1.0], [8000.0] * 2)
     assert len(evaluator.results()) == 1, "the evaluation drops one"
     assert names(pair(evaluator)) == [21, 22]
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.annotation_inference import predict_annotations
 from vitpose.evaluation.boxes import ImageBoxes, annotated_boxes, detected_boxes
 from vitpose.evaluation.coco import KeypointEvaluator
@@ -92,8 +93,14 @@ def ap_as_its_authors(peer: Peer, photos: tuple[Path, Path], detections: Path | 
         keypoints, scores = as_its_authors(peer, image, request)
         _, extents = padded_region(request.bboxes_xywh, (192, 256))
         ids = [i for i in request.annotation_ids if i is not None] or None
-        evaluator.process(
-            request.image.image_id, ids, keypoints, scores, request.bbox_scores, extents.prod(-1)
+        process(
+            evaluator,
+            request.image.image_id,
+            ids,
+            keypoints,
+            scores,
+            request.bbox_scores,
+            extents.prod(-1),
         )
     return evaluator.evaluate()["AP"]
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,19 @@ from vitpose import json_pieces
 from vitpose.evaluation.results import (
     PersonPrediction,
     coco_results,
-    read_coco_results,
     stream_coco_results,
-    write_coco_results,
 )
 from vitpose.skeletons.human import COCO_17
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return list(stream_coco_results(path))
 
 
 def prediction(score: float, x: float, annotation_id: int | None = None) -> PersonPrediction:
     return PersonPrediction(
         image_id=5,
         annotation_id=annotation_id,
-        bbox_xywh=np.array([0, 0, 50, 100.0]),
         bbox_score=1.0,
         keypoints_image=np.full((17, 2), x),
         scores=np.full(17, score, np.float32),
@@ -30,12 +32,9 @@ def prediction(score: float, x: float, annotation_id: int | None = None) -> Pers
     )
 
 
-def test_a_written_file_reads_back(tmp_path: Path) -> None:
+def test_a_written_file_reads_back(write: Callable[..., Path]) -> None:
     results = coco_results([prediction(0.5, 3, 8), prediction(0.9, 900)], COCO_17.sigmas, category_id=1)
-    path = tmp_path / "new" / "results.json"
-    write_coco_results(results, path)
-    assert read_coco_results(path) == results
-    assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+    assert list(stream_coco_results(write(results))) == results
     assert [row.get("annotation_id") for row in results] == [None, 8]
 
 
@@ -49,13 +48,13 @@ def test_duplicates_go_unless_told_otherwise() -> None:
 
 def test_what_is_no_result_file_is_refused(tmp_path: Path, write: Callable[..., Path]) -> None:
     with pytest.raises(FileNotFoundError, match="none.json"):
-        read_coco_results(tmp_path / "none.json")
+        read(tmp_path / "none.json")
     for content, fault in (([], "has no results"), ({}, "json list"), ([1], "json list")):
         with pytest.raises(ValueError, match=fault):
-            read_coco_results(write(content))
+            read(write(content))
     (tmp_path / "cut.json").write_text('[{"image_id": 1,')
     with pytest.raises(ValueError, match="not valid JSON"):
-        read_coco_results(tmp_path / "cut.json")
+        read(tmp_path / "cut.json")
 
 
 def test_a_file_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,13 +88,13 @@ def test_a_file_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_broken_file_is_not_read_to_its_break(text: str, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text(text)
     with pytest.raises(ValueError, match=r"broken.json is not valid JSON after \d results"):
-        read_coco_results(tmp_path / "broken.json")
+        read(tmp_path / "broken.json")
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "image.json").write_bytes(b"[\xff\xd8\xff")
     with pytest.raises(ValueError, match="not valid JSON"):
-        read_coco_results(tmp_path / "image.json")
+        read(tmp_path / "image.json")
     (tmp_path / "empty.json").write_bytes(b"")
     with pytest.raises(ValueError, match="json list"):
-        read_coco_results(tmp_path / "empty.json")
+        read(tmp_path / "empty.json")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.evaluation.predicting import process
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.slices import ap_by_slice, members
 from vitpose.skeletons.human import COCO_17
@@ -42,7 +43,7 @@ def test_an_error_shows_in_its_own_groups_only(evaluator: KeypointEvaluator) -> 
         if person.counts:
             moved = person.keypoints_image[None] + (500 if person.annotation_id == 22 else 0)
             scores = np.full((1, 17), 0.9)
-            evaluator.process(person.image_id, person.annotation_id, moved, scores, [1], [9000])
+            process(evaluator, person.image_id, person.annotation_id, moved, scores, [1], [9000])
     figures = ap_by_slice(evaluator)
     assert figures.keys() == members(evaluator.truth).keys()
     wrong = {name for name, ap in figures.items() if ap < 0.999}

@@ -10,7 +10,7 @@ import pytest
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.ground_truth import ground_truth_of
 from vitpose.evaluation.judge import STATS
-from vitpose.evaluation.results import read_coco_results
+from vitpose.evaluation.results import stream_coco_results
 from vitpose.evaluation.wholebody import PARTS, joined_results, wholebody_figures
 from vitpose.preparation.readers.wholebody import wholebody_as_coco
 from vitpose.skeletons.human import COCO_17
@@ -35,7 +35,7 @@ def evaluator(shared_data: Path) -> KeypointEvaluator:
 
 @pytest.fixture
 def predictions(shared_data: Path) -> list[dict[str, Any]]:
-    return read_coco_results(shared_data / "eval/example_wholebody_preds.json")
+    return list(stream_coco_results(shared_data / "eval/example_wholebody_preds.json"))
 
 
 def test_the_reference_figures(evaluator: KeypointEvaluator, predictions: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.foreign import heatmaps, official, relative, with_more_heads
+from tests.exchange.foreign import heatmaps, official, relative, with_more_heads
 from vitpose.exchange.exporting import export_weights
 from vitpose.exchange.importing import import_weights
 from vitpose.models.knowledge import attach_knowledge_token

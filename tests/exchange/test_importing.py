@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from tests.models.foreign import (
+from tests.exchange.foreign import (
     GRID,
     D,
     features,
@@ -154,7 +154,7 @@ def test_mae_weights_give_the_defined_features(tmp_path, slots, patch, decoder):
     # The official loader does not take MAE's last norm.
     expected["backbone.last_norm.weight"] = torch.ones(D)
     expected["backbone.last_norm.bias"] = torch.zeros(D)
-    assert relative(model.features(IMAGES), features(expected, IMAGES, slot="none")) < 1e-5
+    assert relative(model.backbone(IMAGES), features(expected, IMAGES, slot="none")) < 1e-5
 
 
 def test_timm_weights_give_timms_tokens(tmp_path):
@@ -170,7 +170,7 @@ def test_timm_weights_give_timms_tokens(tmp_path):
     images = torch.randn(1, 3, 224, 224)
     tokens = source.patch_embed(images) + source.pos_embed[:, 1:]
     expected = model.backbone.norm(source.blocks(tokens))  # without the class token
-    ours = model.features(images).flatten(2).mT
+    ours = model.backbone(images).flatten(2).mT
     assert relative(ours, expected) < 1e-5
 
 

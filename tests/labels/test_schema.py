@@ -11,10 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.labelling import CONFIG, label_here, write_archive, write_model
-from vitpose.labels.export import export_labels, skeleton_of
+from vitpose.labels.export import export_labels
 from vitpose.labels.merge import is_partial, stale_files
 from vitpose.labels.plan import LabelConfig, ModelRef, plan_video, settings_of
-from vitpose.labels.schema import NO_PERSON, PERSON, UNDECODABLE, iter_videos, read_labels, read_lineage
+from vitpose.labels.schema import (
+    NO_PERSON,
+    PERSON,
+    UNDECODABLE,
+    iter_videos,
+    read_labels,
+    read_lineage,
+    skeleton_of,
+)
 from vitpose.labels.scoring import score_labels
 from vitpose.labels.unit import ATTEMPTS, UnitWorker, unit_file
 from vitpose.labels.verify import verify
@@ -94,7 +102,7 @@ def test_labels_do_not_depend_on_how_often_the_run_was_killed(
     worker.load()
     for unit in plan.units[2::2]:  # another order, some units only, and what a kill leaves behind
         worker(unit)
-    (out / "units" / "x.parquet.123.tmp").write_text("half")
+    (out / "units" / ".x.123.parquet").write_text("half")
     _, _, statuses = label_here(archive, model, out)
     assert sum(s["persons"] for s in statuses) > 0
     assert contents(out) == contents(tmp_path / "a") == contents(finished)
@@ -191,7 +199,7 @@ def test_damaged_frames_are_rows(archive: Path, model: Path, tmp_path: Path) -> 
 
 def rewrite(labels: Path, change) -> None:
     """Change the rows of the first file, and its SHA-256 in the manifest to match."""
-    from vitpose.video.frames import file_digest
+    from vitpose.files import file_digest
 
     path = sorted((labels / "videos").iterdir())[0]
     table = pq.read_table(path)

@@ -5,7 +5,7 @@ import torch
 
 from vitpose.models.attention import MapAttention, use_fused_attention
 from vitpose.models.pose import PoseConfig, build_model
-from vitpose.models.windows import Windows, plan_windows
+from vitpose.models.sizes import Windows, plan_windows
 
 DIM, HEADS = 16, 2
 

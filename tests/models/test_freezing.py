@@ -2,13 +2,12 @@ import copy
 
 import torch
 
-from vitpose.models.freezing import freeze_attention, freeze_ffn
-from vitpose.models.pose import PoseConfig, build_model
+from vitpose.models.pose import PoseConfig, build_model, freeze_part
 
 
-def frozen_names(freeze):
+def frozen_names(part):
     model = build_model(PoseConfig(size="tiny", image_hw=(64, 48)))
-    freeze(model)
+    freeze_part(model, part)
     model.train()
     model(torch.randn(2, 3, 64, 48)).square().sum().backward()
     for parameter in model.parameters():
@@ -17,7 +16,7 @@ def frozen_names(freeze):
 
 
 def test_frozen_attention_is_attention_and_the_norm_before_it():
-    model, names = frozen_names(freeze_attention)
+    model, names = frozen_names("attention")
     parts = {name.removeprefix("backbone.blocks.").split(".", 1)[1] for name in names}
     linears = {f"attn.{layer}.{kind}" for layer in ("qkv", "proj") for kind in ("weight", "bias")}
     assert parts == linears | {"norm1.weight", "norm1.bias"}
@@ -25,7 +24,7 @@ def test_frozen_attention_is_attention_and_the_norm_before_it():
 
 
 def test_frozen_ffn_is_mlp_its_norm_and_the_embeddings():
-    model, names = frozen_names(freeze_ffn)
+    model, names = frozen_names("ffn")
     assert {"backbone.pos_embed", "backbone.patch_embed.proj.weight"} <= names
     assert {"backbone.blocks.3.mlp.fc2.bias", "backbone.blocks.0.norm2.weight"} <= names
     assert not any("attn" in name or "norm1" in name or "heads" in name for name in names)
@@ -33,7 +32,7 @@ def test_frozen_ffn_is_mlp_its_norm_and_the_embeddings():
 
 
 def test_frozen_parts_stay_in_eval():
-    model, _ = frozen_names(freeze_attention)
+    model, _ = frozen_names("attention")
     for part in (model, copy.deepcopy(model)):
         part.eval().train()
         assert not part.backbone.blocks[3].attn.training

@@ -3,8 +3,15 @@ import json
 import pytest
 import torch
 
-from vitpose.models.mae import MAEConfig, MaskedAutoencoder, patchify, take, unpatchify
-from vitpose.models.positions import sincos_positions
+from vitpose.models.mae import (
+    MAEConfig,
+    MaskedAutoencoder,
+    patchify,
+    sincos_positions,
+    take,
+    unpatchify,
+)
+from vitpose.models.reconstruction import reconstruct
 
 
 def small(**changes):
@@ -26,10 +33,10 @@ def test_kept_patches_are_encoded_as_the_backbone_embeds_them(patch_padding):
     torch.manual_seed(0)
     mae = MaskedAutoencoder(small(patch_padding=patch_padding)).eval()
     images = torch.randn(2, 3, 96, 64)
-    order = mae.random_order(images, None)[:, :6]
+    _, ids_keep = mae.random_masking(images, None)
     everything = mae.encoder.patch_embed(images) + mae.encoder.pos_embed
-    expected = mae.encoder.encode(take(everything, order), mae.cls_token)
-    assert torch.allclose(mae.encode(images, order), expected, atol=1e-5)
+    expected = mae.encoder.encode(take(everything, ids_keep), mae.cls_token)
+    assert torch.allclose(mae.encode(images, ids_keep), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
@@ -38,40 +45,40 @@ def test_loss_equals_the_published_order_of_steps(norm_pix_loss):
     torch.manual_seed(0)
     mae = MaskedAutoencoder(small(norm_pix_loss=norm_pix_loss)).eval()
     images = torch.randn(3, 3, 96, 64)
-    loss, pred, mask = mae(images, torch.Generator().manual_seed(7))
-    order = mae.random_order(images, torch.Generator().manual_seed(7))
-    kept = 6
-    latent = mae.decoder_embed(mae.encode(images, order[:, :kept]))
-    tokens = torch.cat([latent[:, :-1], mae.mask_token.expand(3, 24 - kept, -1)], dim=1)
-    tokens = take(tokens, order.argsort(1)) + mae.decoder_pos_embed
+    loss = mae(images, torch.Generator().manual_seed(7))
+    ids_shuffle, ids_keep = mae.random_masking(images, torch.Generator().manual_seed(7))
+    latent = mae.decoder_embed(mae.encode(images, ids_keep))
+    tokens = torch.cat([latent[:, :-1], mae.mask_token.expand(3, 24 - 6, -1)], dim=1)
+    tokens = take(tokens, ids_shuffle.argsort(1)) + mae.decoder_pos_embed
     tokens = mae.decoder_blocks(torch.cat([latent[:, -1:], tokens], dim=1))
     everything = mae.decoder_pred(mae.decoder_norm(tokens))[:, 1:]
-    target = patchify(images)
-    if norm_pix_loss:
-        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
-    hidden = torch.ones(3, 24).scatter_(1, order[:, :kept], 0)
-    expected = (((everything - target) ** 2).mean(-1) * hidden).sum() / hidden.sum()
+    patches = patchify(images)
+    mean, deviation = patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6) ** 0.5
+    target = (patches - mean) / deviation if norm_pix_loss else patches
+    mask = torch.ones(3, 24).scatter_(1, ids_keep, 0)
+    expected = (((everything - target) ** 2).mean(-1) * mask).sum() / mask.sum()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert torch.equal(mask, hidden)
-    assert torch.allclose(pred, everything * hidden[..., None], atol=1e-5)
+    shown, restored = reconstruct(mae, images, seed=7)
+    mask = mask[..., None]
+    assert torch.equal(patchify(shown), patches * (1 - mask))
+    painted = everything * deviation + mean if norm_pix_loss else everything
+    assert torch.allclose(patchify(restored), patches * (1 - mask) + painted * mask, atol=1e-5)
 
 
-def test_share_of_hidden_patches():
-    mask = MaskedAutoencoder(small())(torch.randn(2, 3, 96, 64))[2]
-    assert mask.sum(1).tolist() == [18, 18]
-
-
-def test_mask_is_a_function_of_the_generator():
+def test_masks_hide_their_share_and_follow_the_generator():
     mae = MaskedAutoencoder(small())
     images = torch.randn(2, 3, 96, 64)
-    masks = [mae(images, torch.Generator().manual_seed(s))[2] for s in (1, 1, 2)]
-    assert torch.equal(masks[0], masks[1])
-    assert not torch.equal(masks[0], masks[2])
+    drawn = [mae.random_masking(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    for ids_shuffle, ids_keep in drawn:
+        assert ids_keep.shape == (2, 6) and torch.equal(ids_keep, ids_shuffle[:, :6])
+        assert torch.equal(ids_shuffle.sort(1).values, torch.arange(24).expand(2, -1))
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert not torch.equal(drawn[0][0], drawn[2][0])
 
 
 def test_gradient_reaches_every_trained_parameter():
     mae = MaskedAutoencoder(small())
-    mae(torch.randn(2, 3, 96, 64))[0].backward()
+    mae(torch.randn(2, 3, 96, 64)).backward()
     without = {name for name, p in mae.named_parameters() if p.grad is None}
     assert without == {"encoder.pos_embed", "decoder_pos_embed"}
 

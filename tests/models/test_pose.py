@@ -2,9 +2,10 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vitpose.models.attention import use_fused_attention
-from vitpose.models.pose import PoseConfig, build_model
+from vitpose.models.pose import ExpertMlp, PoseConfig, build_model
 from vitpose.skeletons.human import COCO_17, LSP_14
 
 
@@ -99,7 +100,7 @@ def test_both_attention_kernels_agree(dtype):
     features = []
     for fused in (True, False, None):
         use_fused_attention(model, fused)
-        features.append(model.features(images).float())
+        features.append(model.backbone(images).float())
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
     assert torch.allclose(features[0], features[1], atol=tolerance)
     chosen = features[0] if dtype == torch.float32 else features[1]
@@ -131,6 +132,36 @@ def test_what_cannot_be_built_is_refused(changes, told):
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"\(1, 3, 64, 64\), expected \(B, 3, 64, 48\)"):
         build_model(small())(torch.zeros(1, 3, 64, 64))
+
+
+def test_experts_equal_their_definition():
+    torch.manual_seed(0)
+    mlp = ExpertMlp(8, 32, 3, 2).double()
+    x = torch.randn(4, 5, 8, dtype=torch.double)
+    index = torch.tensor([2, 0, 1, 2])
+    hidden = F.gelu(x @ mlp.fc1.weight.T + mlp.fc1.bias)
+    for i, e in enumerate(index.tolist()):
+        shared = hidden[i] @ mlp.fc2.weight.T + mlp.fc2.bias
+        special = hidden[i] @ mlp.experts[e].weight.T + mlp.experts[e].bias
+        expected = torch.cat([shared, special], dim=-1)
+        assert torch.allclose(mlp(x, index)[i], expected)
+        assert torch.allclose(mlp(x, e)[i], expected)
+
+
+def test_every_expert_gets_a_gradient_whatever_the_batch():
+    mlp = ExpertMlp(8, 32, 3, 2)
+    mlp(torch.randn(2, 5, 8), torch.tensor([1, 1])).sum().backward()
+    assert all(expert.weight.grad is not None for expert in mlp.experts)
+    assert mlp.experts[1].weight.grad.any() and not mlp.experts[0].weight.grad.any()
+
+
+def test_the_head_picks_its_expert():
+    config = PoseConfig(size="tiny", image_hw=(64, 48), skeletons=(COCO_17, LSP_14), experts=2)
+    model = build_model(config).eval()
+    images = torch.randn(2, 3, 64, 48)
+    assert torch.equal(model(images, head=1), model(images, head=1, dataset_index=1))
+    mixed = model(images, dataset_index=torch.tensor([0, 1]))
+    assert torch.allclose(mixed[1:], model(images[1:], dataset_index=1), atol=1e-6)
 
 
 @pytest.mark.long

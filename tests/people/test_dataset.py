@@ -220,19 +220,17 @@ def test_single_person_config_draws_one_person_at_most():
         assert len(people) <= 1
 
 
-def test_a_broken_run_leaves_no_folder(tmp_path, monkeypatch):
+def test_a_broken_run_leaves_what_was_there(tmp_path, monkeypatch):
     out = tmp_path / "set"
-    (tmp_path / "set.partial").mkdir()
-    (tmp_path / "set.partial" / "left.jpg").write_text("from a run that was killed")
-    monkeypatch.setattr(json, "dumps", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_people_dataset(out, count=1, seed=0, config=CONFIG)
-    assert not out.exists()
-    monkeypatch.undo()
+    out.mkdir()
+    (out / "old.txt").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dumps", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            write_people_dataset(out, count=1, seed=0, config=CONFIG)
+    assert sorted(contents(tmp_path)) == ["set/old.txt"]
     write_people_dataset(out, count=1, seed=0, config=CONFIG)
-    assert sorted(contents(out)) == ["annotations.json", "images/000000.jpg"]
-    with pytest.raises(ValueError, match="exists already"):
-        write_people_dataset(out, count=1, seed=0, config=CONFIG)
+    assert sorted(contents(tmp_path)) == ["set/annotations.json", "set/images/000000.jpg"]
 
 
 @pytest.mark.parametrize(

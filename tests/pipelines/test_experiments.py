@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import experiments
+from pipelines import experiments, place
 
 pytestmark = pytest.mark.slow
 
@@ -30,13 +30,13 @@ def git(*arguments: str) -> str:
 def stored(run_id: str):  # type: ignore[no-untyped-def]
     from mlflow import MlflowClient
 
-    return MlflowClient(experiments.tracking_uri()).get_run(run_id)
+    return MlflowClient(place.tracking_uri()).get_run(run_id)
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(experiments.tracking_uri())
+    client = MlflowClient(place.tracking_uri())
     return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, key)]
 
 
@@ -62,9 +62,9 @@ def test_a_run_records_parameters_data_and_commit_and_ends_finished(home: Path) 
 def test_the_commit_says_that_the_tree_differs(home: Path) -> None:
     commit = git("rev-parse", "HEAD")
     (home / "new.txt").write_text("not code yet")
-    assert experiments.git_commit() == commit
+    assert place.git_commit() == commit
     (home / "code.py").write_text("a = 2\n")
-    assert experiments.git_commit() == f"{commit}+changes"
+    assert place.git_commit() == f"{commit}+changes"
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
@@ -78,7 +78,7 @@ def test_a_run_that_breaks_is_marked_failed(home: Path, error: BaseException) ->
 
 def test_another_process_logs_by_id_and_leaves_the_run_open(home: Path, root: Path) -> None:
     with experiments.run("finetune-nano", {}) as run_id:
-        uri = experiments.tracking_uri()
+        uri = place.tracking_uri()
         worker = (
             "from pipelines.experiments import log_epoch\n"
             f"for epoch in (1, 2): log_epoch({run_id!r}, {uri!r}, "
@@ -101,10 +101,10 @@ def test_an_interrupted_run_goes_on_under_its_id(home: Path) -> None:
         pytest.raises(ValueError),
         experiments.run("finetune-nano", {"lr": 1}, data_digest=DIGEST) as first,
     ):
-        experiments.log_epoch(first, experiments.tracking_uri(), {"loss": 1.0}, 1)
+        experiments.log_epoch(first, place.tracking_uri(), {"loss": 1.0}, 1)
         raise ValueError
     with experiments.run("finetune-nano", {"lr": 1}, data_digest=DIGEST, run_id=first) as again:
-        experiments.log_epoch(again, experiments.tracking_uri(), {"loss": 0.5}, 2)
+        experiments.log_epoch(again, place.tracking_uri(), {"loss": 0.5}, 2)
     assert again == first
     run = stored(first)
     assert run.info.status == "FINISHED" and run.info.run_name == "finetune-nano"
@@ -119,7 +119,7 @@ def test_an_id_that_the_store_does_not_have_starts_a_new_run(home: Path, lost: s
     if lost == "deleted":
         with experiments.run("finetune-nano", {}) as lost:
             pass
-        MlflowClient(experiments.tracking_uri()).delete_run(lost)
+        MlflowClient(place.tracking_uri()).delete_run(lost)
     assert not lost or not experiments.is_there(lost)
     with experiments.run("finetune-nano", {"lr": 1}, run_id=lost) as run_id:
         pass
@@ -145,9 +145,9 @@ def test_the_store_is_beside_the_pipeline_unless_the_environment_says_otherwise(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
-    assert experiments.tracking_uri() == "https://mlflow.example.org"
+    assert place.tracking_uri() == "https://mlflow.example.org"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert experiments.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert place.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_flatten_joins_keys_by_dots() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.preparation.held_out import write_held_out
-from vitpose.preparation.readers.coco import load_coco, people_from_coco
+from vitpose.preparation.readers.coco import people_from_coco
+from vitpose.preparation.readers.coco_file import load_coco
 
 
 @pytest.fixture

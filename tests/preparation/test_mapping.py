@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vitpose.preparation.mapping import map_people
-from vitpose.preparation.rows import NO_KEYPOINTS
+from vitpose.preparation.rows import NO_KEYPOINTS, map_people
 from vitpose.skeletons.human import COCO_17, CROWDPOSE_14, Skeleton
 
 

@@ -1,7 +1,13 @@
 import pytest
 
 from vitpose.preparation.rows import CROWD, NO_KEYPOINTS, REPEATED_IMAGE, Rejected
-from vitpose.preparation.validation import check_rejected_share, rejected_counts, rejected_share
+from vitpose.preparation.validation import (
+    check_rejected_share,
+    load_rejected,
+    rejected_counts,
+    rejected_share,
+    save_rejected,
+)
 
 
 def rejected(reason, count, annotation_id=1):
@@ -44,3 +50,16 @@ def test_counts_come_most_frequent_first():
         ("a", 2),
         ("b", 2),
     ]
+
+
+def test_rejected_rows_survive_and_do_not_depend_on_order(tmp_path):
+    rejected = [
+        Rejected(dataset="d", image="a.jpg", annotation_id=3, reason="crowd"),
+        Rejected(dataset="d", image="", annotation_id=None, reason="image entry without a file_name"),
+    ]
+    save_rejected(rejected, tmp_path / "one.parquet")
+    save_rejected(rejected[::-1], tmp_path / "two.parquet")
+    assert sorted(load_rejected(tmp_path / "one.parquet"), key=str) == sorted(rejected, key=str)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    save_rejected([], tmp_path / "none.parquet")
+    assert load_rejected(tmp_path / "none.parquet") == []

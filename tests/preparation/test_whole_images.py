@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks.data import our_batch, published_batch
+from benchmarks.data import ImagePeople, our_batch, published_batch
 from vitpose.data.augmentation import AugmentationConfig
-from vitpose.data.loading import image_loader, pose_loader
+from vitpose.data.loading import pose_loader
 from vitpose.data.sampling import EpochSampler
 from vitpose.data.shards import CropShards
+from vitpose.data.unlabelled import image_loader
 from vitpose.pixels import read_rgb
+from vitpose.preparation.cutting import image_rows, stored_wh
 from vitpose.preparation.shard_writing import write_shards
-from vitpose.preparation.whole_images import ImagePeople, image_rows, stored_wh
 from vitpose.skeletons.human import COCO_17
 
 CROP_WH = (48, 64)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitpose.models.pose import PoseConfig, build_model
-from vitpose.training.muon import Muon, orthogonalised
-from vitpose.training.optim import OptimConfig, build_optimizer, parameter_groups
+from vitpose.training.optim import Muon, OptimConfig, build_optimizer, orthogonalised, parameter_groups
 
 CONFIG = OptimConfig(optimizer="muon", lr=1e-2, weight_decay=0.1, muon_lr_scale=2.0)
 

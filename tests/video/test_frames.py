@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from vitpose.video.frames import OK, UNDECODABLE, probe, read_frames, read_segment, segments
+from vitpose.video.frames import OK, UNDECODABLE, probe, read_frames, read_segment
 from vitpose.video.writing import write_video
 
 KNOWN = {"vtest.avi": 795, "bikes.mp4": 250, "carphone_pristine.mp4": 120}
@@ -57,7 +57,7 @@ def test_frames_come_in_display_order_with_their_times(clip: Path) -> None:
 @pytest.mark.parametrize("length", [1, 7, 12, 48, 100])
 def test_segments_give_the_frames_of_a_full_decode(clip: Path, length: int) -> None:
     full = list(read_frames(clip))
-    parts = segments(clip, probe(clip), length)
+    parts = probe(clip).segments(length)
     assert [(s.start, s.stop) for s in parts][-1][1] == 48
     joined = [frame for part in parts for frame in read_segment(clip, part)]
     assert [f.pts for f in joined] == [f.pts for f in full]
@@ -66,13 +66,13 @@ def test_segments_give_the_frames_of_a_full_decode(clip: Path, length: int) -> N
 
 
 def test_later_segments_do_not_start_at_the_beginning(clip: Path) -> None:
-    assert [s.seek_dts is None for s in segments(clip, probe(clip), 12)] == [True] + [False] * 3
+    assert [s.seek_dts is None for s in probe(clip).segments(12)] == [True] + [False] * 3
 
 
 @pytest.mark.parametrize("dts_shift", [1, 100_000])
 def test_an_index_that_leads_astray_costs_time_only(clip: Path, dts_shift: int) -> None:
     """Entered too late, or at the end, the segment is decoded from the beginning instead."""
-    parts = segments(clip, probe(clip), 10)
+    parts = probe(clip).segments(10)
     third = parts[2]
     assert third.seek_dts is not None
     astray = replace(third, seek_dts=parts[-1].seek_dts + dts_shift)  # type: ignore[operator]
@@ -82,9 +82,10 @@ def test_an_index_that_leads_astray_costs_time_only(clip: Path, dts_shift: int) 
 @pytest.mark.parametrize("name", KNOWN)
 def test_segments_of_real_videos_are_exact(shared_data: Path, name: str) -> None:
     path = shared_data / "videos" / name
-    info = probe(path)
+    probed = probe(path)
+    info = probed.info
     assert info.frames == KNOWN[name]
-    middle = segments(path, info, 50)[len(range(0, info.frames, 50)) // 2]
+    middle = probed.segments(50)[len(range(0, info.frames, 50)) // 2]
     straight = read_frames(path, middle.start, middle.stop)
     for a, b in zip(read_segment(path, middle), straight, strict=True):
         assert (a.index, a.pts) == (b.index, b.pts)
@@ -94,7 +95,7 @@ def test_segments_of_real_videos_are_exact(shared_data: Path, name: str) -> None
 @pytest.mark.parametrize("length", [5, 48])
 def test_a_damaged_packet_is_a_row_and_shifts_nothing(clip: Path, tmp_path: Path, length: int) -> None:
     path = damaged(clip, tmp_path / "damaged.mp4", [30])
-    frames = [f for s in segments(path, probe(path), length) for f in read_segment(path, s)]
+    frames = [f for s in probe(path).segments(length) for f in read_segment(path, s)]
     assert [f.index for f in frames] == list(range(48))
     holes = [f.index for f in frames if f.status == UNDECODABLE]
     assert 1 <= len(holes) <= 12  # the frame, and at most those that are made from it
@@ -106,7 +107,7 @@ def test_a_damaged_packet_is_a_row_and_shifts_nothing(clip: Path, tmp_path: Path
 
 def test_a_damaged_keyframe_leaves_holes_and_the_next_segments_whole(clip: Path, tmp_path: Path) -> None:
     path = damaged(clip, tmp_path / "damaged.mp4", [12])
-    frames = [f for s in segments(path, probe(path), 12) for f in read_segment(path, s)]
+    frames = [f for s in probe(path).segments(12) for f in read_segment(path, s)]
     assert [f.index for f in frames] == list(range(48))
     assert UNDECODABLE in [f.status for f in frames[12:24]]
     # A decoder may drop the pictures that it still held back when the keyframe failed.
@@ -120,9 +121,10 @@ def test_a_file_cut_short_keeps_account_of_what_is_missing(clip: Path, tmp_path:
     write_video(fast, [np.repeat(np.repeat(i, 4, 0), 4, 1) for i in images], 10, crf=1)
     path = tmp_path / "cut.mp4"
     path.write_bytes(fast.read_bytes()[: int(fast.stat().st_size * 0.6)])  # its index comes first
-    info = probe(path)
+    probed = probe(path)
+    info = probed.info
     assert info.frames == 48 and 0 < info.missing < 48
-    frames = [f for s in segments(path, info, 20) for f in read_segment(path, s)]
+    frames = [f for s in probed.segments(20) for f in read_segment(path, s)]
     assert [f.index for f in frames] == list(range(48))
     assert {f.status for f in frames[48 - info.missing :]} == {UNDECODABLE}
     assert OK in {f.status for f in frames}
@@ -139,7 +141,7 @@ def test_rotation_is_applied(clip: Path, tmp_path: Path, degrees: int) -> None:
         stream.set_display_rotation(degrees)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode(None))
-    info = probe(path)
+    info = probe(path).info
     shown = next(read_frames(path)).image
     assert shown is not None and shown.shape[:2] == (info.height, info.width)
     expected = np.rot90(picture, info.rotation // 90)
@@ -157,9 +159,10 @@ def test_a_video_without_times_is_numbered_in_order(tmp_path: Path) -> None:
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    info = probe(path)
+    probed = probe(path)
+    info = probed.info
     assert info.frames == 20
-    frames = [f for s in segments(path, info, 6) for f in read_segment(path, s)]
+    frames = [f for s in probed.segments(6) for f in read_segment(path, s)]
     assert brightness(frames) == list(range(20))
     assert [f.index for f in frames] == list(range(20))
 
@@ -177,8 +180,19 @@ def test_what_is_no_video_says_so(clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_changed_after_planning_is_an_error(clip: Path, tmp_path: Path) -> None:
-    last = segments(clip, probe(clip), 24)[1]
+    last = probe(clip).segments(24)[1]
     other = tmp_path / "other.mp4"
     write_video(other, [np.zeros((48, 64, 3), np.uint8)] * 10, 10)
     with pytest.raises(ValueError, match="changed"):
         list(read_segment(other, last))
+
+
+def test_planning_opens_a_video_once(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packets are read once, whatever is asked of them; reading frames after that opens it again."""
+    opened: list[str] = []
+    real = av.open
+    monkeypatch.setattr(av, "open", lambda *given: opened.append(given[0]) or real(*given))
+    probed = probe(clip)
+    assert len(probed.segments(7)) == 7 and probed.info.frames == 48
+    assert opened == [str(clip)]
+    assert brightness(read_frames(probed, 20, 22)) == [20, 21]

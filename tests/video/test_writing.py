@@ -12,7 +12,7 @@ from vitpose.video.writing import write_video
 def test_written_frames_are_read_back(tmp_path: Path) -> None:
     images = [np.full((33, 47, 3), 10 * i, np.uint8) for i in range(9)]
     assert write_video(tmp_path / "a" / "clip.mp4", images, 12.5) == 9
-    info = probe(tmp_path / "a" / "clip.mp4")
+    info = probe(tmp_path / "a" / "clip.mp4").info
     assert (info.frames, info.width, info.height, info.fps) == (9, 48, 34, 12.5)
     means = [f.image[:30, :40].mean() for f in read_frames(tmp_path / "a" / "clip.mp4")]
     assert np.allclose(means, [10 * i for i in range(9)], atol=3)

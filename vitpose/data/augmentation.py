@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitpose.data.shards import StoredCrop
-from vitpose.geometry import crop_matrix, padded_region, warp_image, warp_points
+from vitpose.geometry import compose, crop_matrix, padded_region, warp_image, warp_points
 from vitpose.skeletons.human import Skeleton
 
 Array = NDArray[np.float64]
@@ -115,17 +115,15 @@ def random_view(
     if rng.random() < config.flip_probability:
         crop, shift = mirrored(crop, skeleton), shift * [-1, 1]
 
-    scale = np.array(crop.scale_xy)
-    box_wh = crop.bbox_xywh[2:] / scale
-    bbox_source = np.concatenate([(crop.bbox_xywh[:2] + 0.5) / scale - 0.5, box_wh])
+    bbox_source = crop.bbox_source
     center, extent = padded_region(bbox_source, crop_wh)
-    center = center + shift * box_wh
+    center = center + shift * bbox_source[2:]
 
     labelled = crop.visibility > 0
     enough = np.count_nonzero(labelled) > config.half_body_min_keypoints
     if enough and rng.random() < config.half_body_probability:
         prefers_upper = rng.random() < config.half_body_upper_probability
-        keypoints_source = (crop.keypoints + 0.5) / scale - 0.5
+        keypoints_source = (crop.keypoints + 0.5) / crop.scale_xy - 0.5
         chosen = _half_body(keypoints_source, labelled, skeleton, crop_wh, prefers_upper)
         center, extent = chosen or (center, extent)
 
@@ -135,7 +133,7 @@ def random_view(
     if rng.random() < config.rotation_probability:
         turn = config.rotation_factor_deg
         angle = min(max(turn * rng.standard_normal(), -2 * turn), 2 * turn)
-    return crop, compose(crop_matrix(center, extent, crop_wh, angle), stored_to_source(scale))
+    return crop, compose(crop_matrix(center, extent, crop_wh, angle), crop.to_source)
 
 
 def mirrored(crop: StoredCrop, skeleton: Skeleton) -> StoredCrop:
@@ -155,19 +153,6 @@ def mirrored(crop: StoredCrop, skeleton: Skeleton) -> StoredCrop:
         visibility=crop.visibility[skeleton.flip_indices],
         bbox_xywh=bbox_xywh,
     )
-
-
-def compose(second: Array, first: Array) -> Array:
-    """The (2, 3) affine map that applies `first`, then `second`."""
-    composed = second[:, :2] @ first
-    composed[:, 2] += second[:, 2]
-    return composed
-
-
-def stored_to_source(scale: Array) -> Array:
-    """(2, 3): undoes the area-averaged shrinking, x = (x' + 0.5) / scale - 0.5."""
-    offset = 0.5 / scale - 0.5
-    return np.array([[1 / scale[0], 0.0, offset[0]], [0.0, 1 / scale[1], offset[1]]])
 
 
 def _half_body(

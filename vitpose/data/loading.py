@@ -1,25 +1,17 @@
-"""Batches for training: which samples, in which order, read by how many processes.
+"""Batches of augmented people, for finetuning and distillation."""
 
-A sample is a function of (seed, epoch, index) and of nothing else: not of the number of workers, nor
-of the number of ranks. Batches have one fixed size; what is left of an epoch is dropped, and other
-samples are left over in the next.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Self
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vitpose.data.augmentation import AugmentationConfig, augment
-from vitpose.data.sampling import DatasetShares, Entry, EpochSampler, SampleGenerators
-from vitpose.data.shards import StoredCrop
-from vitpose.data.unlabelled import random_image_part, random_resized_view
+from vitpose.data.sampling import Entry, Loader, SampleGenerators
+from vitpose.data.shards import People
 from vitpose.pixels import to_model_input
 from vitpose.skeletons.human import Skeleton
 
@@ -55,23 +47,6 @@ class PoseBatch:
             visibility=change(self.visibility),
             dataset_index=change(self.dataset_index),
         )
-
-
-class People(Protocol):
-    """Random access to people with K keypoints, in pictures with room around them: `CropShards`, or
-    `ImagePeople`, which reads whole photographs.
-    """
-
-    datasets: tuple[str, ...]
-    dataset_index: NDArray[np.int64]
-
-    @property
-    def num_keypoints(self) -> int:
-        """K."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> StoredCrop: ...
 
 
 class _PoseSamples(Dataset[PoseBatch]):
@@ -113,55 +88,6 @@ class _PoseSamples(Dataset[PoseBatch]):
         )
 
 
-class _ImageSamples(Dataset[Tensor]):
-    """Pretraining views, a whole batch at once."""
-
-    def __init__(self, crops: People, crop_wh: tuple[int, int], seed: int, whole_images: bool):
-        self._crops, self._crop_wh = crops, crop_wh
-        self._generators = SampleGenerators(seed)
-        self._view = random_image_part if whole_images else random_resized_view
-
-    def __getitems__(self, entries: list[Entry]) -> Tensor:
-        views = [
-            self._view(self._crops[entry.sample], self._crop_wh, self._generators.at(entry))
-            for entry in entries
-        ]
-        return torch.from_numpy(to_model_input(views))
-
-
-Batch = TypeVar("Batch")
-
-
-class Loader(Generic[Batch]):
-    """Iterates over the batches of one epoch; `set_epoch` chooses which.
-
-    Worker processes live on between epochs.
-    """
-
-    def __init__(self, samples: Dataset[Any], sampler: EpochSampler, workers: int):
-        self._sampler = sampler
-        self._loader: DataLoader[Any] = DataLoader(
-            samples,
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_init_worker,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def __len__(self) -> int:
-        """Batches an epoch, on this rank."""
-        return len(self._sampler)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Takes effect when the next iteration starts."""
-        self._sampler.epoch = epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
-
-
 def pose_loader(
     crops: People,
     skeleton: Skeleton,
@@ -182,13 +108,12 @@ def pose_loader(
         skeleton: the one it was prepared with.
         config: how to augment.
         crop_wh: the network's input; both divisible by 4.
-        batch_size: of this rank.
+        batch_size: of this rank; it and what follows as for `Loader`.
         seed: of order and augmentation.
-        workers: processes beside this one; 0 loads in this one.
-        rank: this process among `world_size` that train together.
-        world_size: how many share each step.
-        dataset_weights: in what proportion an epoch shows the data sets, by name. None shows everybody
-            once, that is in proportion to the people they have.
+        workers: processes beside this one.
+        rank: of this process.
+        world_size: ranks.
+        dataset_weights: by name.
 
     Raises:
         ValueError: sizes, skeleton or weights that do not fit.
@@ -200,53 +125,13 @@ def pose_loader(
             f"the crops have {crops.num_keypoints} keypoints, skeleton {skeleton.name!r} has "
             f"{skeleton.num_keypoints}; train with the skeleton that the data was prepared with"
         )
-    sampler = EpochSampler(
-        seed,
-        len(crops),
+    return Loader(
+        _PoseSamples(crops, skeleton, config, crop_wh, seed),
+        crops,
         batch_size=batch_size,
+        seed=seed,
+        workers=workers,
         rank=rank,
         world_size=world_size,
-        shares=_shares(crops, dataset_weights),
+        dataset_weights=dataset_weights,
     )
-    return Loader(_PoseSamples(crops, skeleton, config, crop_wh, seed), sampler, workers)
-
-
-def image_loader(
-    crops: People,
-    *,
-    crop_wh: tuple[int, int],
-    batch_size: int,
-    seed: int,
-    workers: int,
-    rank: int = 0,
-    world_size: int = 1,
-    dataset_weights: Mapping[str, float] | None = None,
-    whole_images: bool = False,
-) -> Loader[Tensor]:
-    """Views (B, 3, H, W) float32 without labels, for MAE pretraining; arguments as `pose_loader`.
-
-    `whole_images` takes parts of the pictures as they are stored, wherever their people stand.
-    """
-    sampler = EpochSampler(
-        seed,
-        len(crops),
-        batch_size=batch_size,
-        rank=rank,
-        world_size=world_size,
-        shares=_shares(crops, dataset_weights),
-    )
-    return Loader(_ImageSamples(crops, crop_wh, seed, whole_images), sampler, workers)
-
-
-def _shares(crops: People, weights: Mapping[str, float] | None) -> DatasetShares | None:
-    if weights is None:
-        return None
-    return DatasetShares.of(weights, crops.datasets, crops.dataset_index)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # processes share the cores already, and OpenCV's threads do not survive a fork

@@ -1,26 +1,23 @@
-"""A prepared folder as a whole: shards, rejected rows, and `dataset.json`, which marks it complete."""
+"""A prepared folder as a whole: `dataset.json`, which marks it complete, and the room its crops have."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from vitpose.preparation.rows import Rejected
+from vitpose.files import write_text
 from vitpose.skeletons.human import Skeleton, skeleton_from_dict
 
 _FILE = "dataset.json"
-_REJECTED = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("image", pa.string()),
-        ("annotation_id", pa.int64()),
-        ("reason", pa.string()),
-    ]
-)
+
+WHOLE_IMAGES = "whole"
+"""Folder beside the crop shards: the shards of the training images as they are, whole."""
+
+MAX_SCALE = 1.5
+"""Stored crops have room for views zoomed out by this,"""
+
+MAX_SHIFT = 0.2
+"""and for a center moved by this, in sizes of the box."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +36,8 @@ class PreparedDataset:
 
 
 def save_prepared(prepared: PreparedDataset, folder: Path) -> None:
-    """Writes `dataset.json`, last of all files, beside its place and renamed."""
-    beside = folder / f"{_FILE}.tmp"
-    beside.write_text(json.dumps(asdict(prepared), indent=2, sort_keys=True) + "\n")
-    os.replace(beside, folder / _FILE)
+    """Write `dataset.json`, last of all files."""
+    write_text(folder / _FILE, json.dumps(asdict(prepared), indent=2, sort_keys=True) + "\n")
 
 
 def load_prepared(folder: Path) -> PreparedDataset:
@@ -68,17 +63,19 @@ def load_prepared(folder: Path) -> PreparedDataset:
         raise ValueError(f"{path} is not what prepare writes ({error!r}); run prepare again") from None
 
 
-def save_rejected(rejected: list[Rejected], path: Path) -> None:
-    """`rejected.parquet`: one row each, sorted, so that equal content is equal bytes."""
-    ordered = sorted(
-        (asdict(one) for one in rejected),
-        key=lambda r: (r["dataset"], r["image"], r["annotation_id"] or 0, r["reason"]),
-    )
-    beside = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.Table.from_pylist(ordered, schema=_REJECTED), beside)
-    os.replace(beside, path)
+def check_room(scale_factor: float, shift_factor: float) -> None:
+    """Refuse an augmentation (`AugmentationConfig`) that shows more than stored crops hold.
 
+    What lies beyond a crop is black, and the training would learn from it without a word.
 
-def load_rejected(path: Path) -> list[Rejected]:
-    """The inverse of `save_rejected`."""
-    return [Rejected(**row) for row in pq.read_table(path).to_pylist()]
+    Raises `ValueError` with the value, what the crops have room for and the remedy.
+    """
+    for name, value, room in (
+        ("scale_factor", scale_factor, MAX_SCALE - 1),
+        ("shift_factor", shift_factor, MAX_SHIFT),
+    ):
+        if value > room:
+            raise ValueError(
+                f"augmentation.{name} is {value:g}, and prepared crops have room for {room:g}: beyond it "
+                f"they are black; set it to {room:g} or less"
+            )

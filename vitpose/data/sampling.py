@@ -1,20 +1,27 @@
-"""Which samples an epoch shows, in which order, and which of them a rank reads.
+"""Which samples an epoch shows, in which order, and which processes read them.
 
-Every process works out the same order from (seed, epoch). Knows nothing of pictures.
+Every process works out the same order from (seed, epoch). A sample is a function of (seed, epoch, index)
+and of nothing else: not of the number of workers, nor of the number of ranks. Batches have one fixed
+size; what is left of an epoch is dropped, and other samples are left over in the next.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vitpose.data.shards import People
 
 _ORDER, _SAMPLE = 0, 1  # keep the two uses of one seed apart
 
 Indices = NDArray[np.int64]
+Batch = TypeVar("Batch")
 
 
 class Entry(NamedTuple):
@@ -112,8 +119,6 @@ class EpochSampler(Sampler[list[Entry]]):
         world_size: int = 1,
         shares: DatasetShares | None = None,
     ):
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; expected 0 or more")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}; expected 0 to {world_size - 1} (world_size - 1)")
         if batch_size < 1 or length < batch_size * world_size:
@@ -121,7 +126,7 @@ class EpochSampler(Sampler[list[Entry]]):
                 f"batch_size {batch_size} on {world_size} rank(s) needs at least "
                 f"{max(1, batch_size) * world_size} samples, there are {length}; lower the batch size"
             )
-        self._seed, self._length, self._shares = seed, length, shares
+        self._seed, self._length, self._shares = _checked_seed(seed), length, shares
         self._batch, self._rank, self._world = batch_size, rank, world_size
         self.epoch = 0
 
@@ -151,7 +156,7 @@ class SampleGenerators:
     """
 
     def __init__(self, seed: int):
-        self._bits = np.random.Philox(key=np.array([seed, _SAMPLE], np.uint64))
+        self._bits = np.random.Philox(key=np.array([_checked_seed(seed), _SAMPLE], np.uint64))
         self._start: Any = self._bits.state
         self._generator = np.random.Generator(self._bits)
 
@@ -161,3 +166,77 @@ class SampleGenerators:
         self._start["state"]["counter"] = np.array(counter, np.uint64)
         self._bits.state = self._start
         return self._generator
+
+
+class Loader(Generic[Batch]):
+    """Iterates over the batches of one epoch; `set_epoch` chooses which.
+
+    Worker processes live on between epochs.
+
+    Args:
+        samples: gives a whole batch for a list of `Entry` (`__getitems__`).
+        people: those that `samples` shows.
+        batch_size: of this rank.
+        seed: of the order.
+        workers: processes beside this one; 0 loads in this one.
+        rank: this process among `world_size` that train together.
+        world_size: how many share each step.
+        dataset_weights: in what proportion an epoch shows the data sets, by name. None shows everybody
+            once, that is in proportion to the people they have.
+
+    Raises:
+        ValueError: as `EpochSampler` and `check_weights`.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset[Any],
+        people: People,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        rank: int = 0,
+        world_size: int = 1,
+        dataset_weights: Mapping[str, float] | None = None,
+    ):
+        shares = None
+        if dataset_weights is not None:
+            shares = DatasetShares.of(dataset_weights, people.datasets, people.dataset_index)
+        self._sampler = EpochSampler(
+            seed, len(people), batch_size=batch_size, rank=rank, world_size=world_size, shares=shares
+        )
+        self._loader: DataLoader[Any] = DataLoader(
+            samples,
+            batch_sampler=self._sampler,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_init_worker,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __len__(self) -> int:
+        """Batches an epoch, on this rank."""
+        return len(self._sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Takes effect when the next iteration starts."""
+        self._sampler.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
+
+
+def _checked_seed(seed: int) -> int:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more")
+    return seed
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _init_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # processes share the cores already, and OpenCV's threads do not survive a fork

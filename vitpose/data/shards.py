@@ -1,26 +1,35 @@
 """The prepared format, read at random: Parquet shards of person crops.
 
-One row a person: a JPEG of the stored crop (`cutting`), keypoints and box in its pixels, and where it
-came from. Shards are `train-00000.parquet`, ... (`shard_format`); `shard_writing` makes them. Knows
-nothing of augmentation or of the network.
+One row a person: a JPEG of the stored crop, keypoints and box in its pixels, and where it came from.
+Plain Parquet, which anything reads. The column of JPEGs is stored uncompressed, without dictionary and
+in one page a row group, so that the place of each crop follows from the lengths alone and a crop can be
+taken out of a memory map without decoding its neighbours. `preparation.shard_writing` writes it.
 """
 
-import hashlib
 import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vitpose.data.shard_format import GROUP, PATTERN, column_to_numpy, crop_offsets
 from vitpose.pixels import decode_trusted
 
-_CONTENT = ("keypoints", "visibility", "bbox_xywh", "area", "origin_xy", "scale_xy")
+PATTERN = "train-*.parquet"
+"""Names of the shards in a prepared folder."""
+
+GROUP = 128
+"""Rows a row group, which the writer holds in memory: 1 to 8 MB."""
+
+Record = dict[str, Any]
+"""One row, a value a column."""
+
+CONTENT = ("keypoints", "visibility", "bbox_xywh", "area", "origin_xy", "scale_xy")
+"""Columns of numbers: all that is known of a crop beside its picture and where it is from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -39,6 +48,36 @@ class StoredCrop:
     """Pixels of `image` per pixel of the source; differs by axis only by rounding to whole pixels."""
     dataset_index: int = 0
 
+    @property
+    def bbox_source(self) -> NDArray[np.float64]:
+        """(4,) the box in pixels of the source image, with its origin at the stored crop's corner."""
+        scale = np.array(self.scale_xy)
+        return np.concatenate([(self.bbox_xywh[:2] + 0.5) / scale - 0.5, self.bbox_xywh[2:] / scale])
+
+    @property
+    def to_source(self) -> NDArray[np.float64]:
+        """(2, 3) map to those pixels; undoes the shrinking: x = (x' + 0.5) / scale - 0.5."""
+        scale = np.array(self.scale_xy)
+        offset = 0.5 / scale - 0.5
+        return np.array([[1 / scale[0], 0.0, offset[0]], [0.0, 1 / scale[1], offset[1]]])
+
+
+class People(Protocol):
+    """Random access to people with K keypoints, in pictures with room around them: `CropShards`, or
+    `ImagePeople`, which reads whole photographs.
+    """
+
+    datasets: tuple[str, ...]
+    dataset_index: NDArray[np.int64]
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> StoredCrop: ...
+
 
 class CropShards:
     """Random access to the crops of a prepared folder, K keypoints each.
@@ -56,7 +95,7 @@ class CropShards:
         columns: dict[str, list[NDArray[Any]]] = {}
         names: list[str] = []
         offsets, shard_of = [], []
-        small = ["dataset", "image_id", "annotation_id", "crop_bytes", *_CONTENT]
+        small = ["dataset", "image_id", "annotation_id", "crop_bytes", *CONTENT]
         for number, path in enumerate(self._paths):
             with pq.ParquetFile(path) as file:
                 missing = set(small) - set(file.schema_arrow.names)
@@ -78,7 +117,7 @@ class CropShards:
         self.keypoints = merged["keypoints"].reshape(len(names), -1, 2)
         self.visibility = merged["visibility"]
         self.bbox_xywh = merged["bbox_xywh"]
-        self._origin, self._scale = merged["origin_xy"], merged["scale_xy"]
+        self.origin_xy, self.scale_xy = merged["origin_xy"], merged["scale_xy"]
         self._offset, self._bytes = np.concatenate(offsets), merged["crop_bytes"]
         self._shard = np.concatenate(shard_of)
         self._maps: dict[int, mmap.mmap] = {}
@@ -87,7 +126,7 @@ class CropShards:
         return len(self._shard)
 
     def __getitem__(self, index: int) -> StoredCrop:
-        scale_x, scale_y = self._scale[index].tolist()
+        scale_x, scale_y = self.scale_xy[index].tolist()
         return StoredCrop(
             image=decode_trusted(self.encoded(index)),
             keypoints=self.keypoints[index],
@@ -110,10 +149,6 @@ class CropShards:
             raise ValueError(f"{self._paths[shard]} changed while it was read; run prepare again")
         return memoryview(data)[start : start + length]
 
-    def points_to_image(self, index: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(..., 2) pixels of stored crop `index` to pixels of its source image."""
-        return (points + 0.5) / self._scale[index] - 0.5 + self._origin[index]
-
     def _map(self, shard: int) -> mmap.mmap:
         if shard not in self._maps:
             with self._paths[shard].open("rb") as file:
@@ -132,23 +167,35 @@ def shard_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def digest_of(folder: Path) -> str:
-    """sha256 over what a model can learn from a prepared folder, as 64 hex digits.
+def crop_offsets(file: pq.ParquetFile, lengths: NDArray[np.int32], path: Path) -> NDArray[np.int64]:
+    """Where each crop's bytes begin in the file.
 
-    Every row's dataset, ids, crop bytes, keypoints, visibility, box and area count; the order of the
-    rows, their distribution over files and the place of the images do not.
+    A required, plain-encoded byte array column is each value behind its length as 4 bytes (Parquet
+    format, "Plain"). One page fills the chunk, so the values end where the chunk ends.
     """
-    digests = []
-    for path in shard_paths(folder):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(GROUP):
-                values = {name: column_to_numpy(pa.chunked_array([batch[name]])) for name in _CONTENT}
-                for i in range(batch.num_rows):
-                    row = hashlib.sha256()
-                    for name in ("dataset", "image_id", "annotation_id"):
-                        row.update(f"{batch[name][i].as_py()}\0".encode())
-                    for name in _CONTENT:
-                        row.update(values[name][i].tobytes())
-                    row.update(batch["crop"][i].as_buffer())
-                    digests.append(row.digest())
-    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    offsets = np.empty(len(lengths), np.int64)
+    done = 0
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        names = [group.column(i).path_in_schema for i in range(group.num_columns)]
+        chunk = group.column(names.index("crop"))
+        stored = lengths[done : done + group.num_rows].astype(np.int64) + 4
+        end = chunk.data_page_offset + chunk.total_compressed_size
+        begins = end - stored.sum() + np.concatenate([[0], np.cumsum(stored)[:-1]])
+        header = begins[0] - chunk.data_page_offset
+        plain = chunk.compression == "UNCOMPRESSED" and not chunk.has_dictionary_page
+        if not plain or not 0 < header < 256:
+            raise ValueError(
+                f"{path} was not written by prepare (column 'crop' is not plain); run prepare again"
+            )
+        offsets[done : done + group.num_rows] = begins + 4
+        done += group.num_rows
+    return offsets
+
+
+def column_to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """(N,) or, for a column of vectors, (N, length)."""
+    array = column.combine_chunks()
+    if pa.types.is_fixed_size_list(array.type):
+        return array.flatten().to_numpy().reshape(len(array), -1)
+    return array.to_numpy()

@@ -6,13 +6,18 @@ MAE's is bicubic; the one warp also blackens what lies outside the image, as fin
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from vitpose.data.augmentation import compose, stored_to_source
-from vitpose.data.shards import StoredCrop
-from vitpose.geometry import crop_matrix, padded_region, warp_image
+from vitpose.data.sampling import Entry, Loader, SampleGenerators
+from vitpose.data.shards import People, StoredCrop
+from vitpose.geometry import compose, crop_matrix, padded_region, warp_image
+from vitpose.pixels import to_model_input
 
 AREA = (0.2, 1.0)
 """Range of the view's share of the padded box, or of the image."""
@@ -25,14 +30,58 @@ FLIP_PROBABILITY = 0.5
 _TRIES = 10
 
 
+def image_loader(
+    crops: People,
+    *,
+    crop_wh: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    dataset_weights: Mapping[str, float] | None = None,
+    whole_images: bool = False,
+) -> Loader[Tensor]:
+    """Views (B, 3, H, W) float32, normalised, for MAE pretraining; arguments as for `Loader`.
+
+    `whole_images` takes parts of the pictures as they are stored, wherever their people stand.
+    """
+    return Loader(
+        _ImageSamples(crops, crop_wh, seed, whole_images),
+        crops,
+        batch_size=batch_size,
+        seed=seed,
+        workers=workers,
+        rank=rank,
+        world_size=world_size,
+        dataset_weights=dataset_weights,
+    )
+
+
+class _ImageSamples(Dataset[Tensor]):
+    """Fetches a whole batch at once."""
+
+    def __init__(self, crops: People, crop_wh: tuple[int, int], seed: int, whole_images: bool):
+        self._crops, self._crop_wh = crops, crop_wh
+        self._generators = SampleGenerators(seed)
+        self._view = random_image_part if whole_images else random_resized_view
+
+    def __getitems__(self, entries: list[Entry]) -> Tensor:
+        views = [
+            self._view(self._crops[entry.sample], self._crop_wh, self._generators.at(entry))
+            for entry in entries
+        ]
+        return torch.from_numpy(to_model_input(views))
+
+
 def random_resized_view(
     crop: StoredCrop, crop_wh: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """RGB (crop height, crop width, 3); the same for the same state of `rng`."""
-    center, extent = padded_region(_box_in_source(crop), crop_wh)
+    center, extent = padded_region(crop.bbox_source, crop_wh)
     part = extent * _random_part(rng, (1.0, 1.0))
     matrix = _placed(center, extent, part, crop_wh, rng)
-    return warp_image(crop.image, compose(matrix, stored_to_source(np.array(crop.scale_xy))), crop_wh)
+    return warp_image(crop.image, compose(matrix, crop.to_source), crop_wh)
 
 
 def random_image_part(
@@ -48,17 +97,9 @@ def random_image_part(
 
 def plain_view(crop: StoredCrop, crop_wh: tuple[int, int]) -> NDArray[np.uint8]:
     """The whole padded box, unmirrored: RGB (crop height, crop width, 3)."""
-    scale = np.array(crop.scale_xy)
-    center, extent = padded_region(_box_in_source(crop), crop_wh)
+    center, extent = padded_region(crop.bbox_source, crop_wh)
     matrix = crop_matrix(center, extent, crop_wh)
-    return warp_image(crop.image, compose(matrix, stored_to_source(scale)), crop_wh)
-
-
-def _box_in_source(crop: StoredCrop) -> NDArray[np.float64]:
-    """(4,) the box in pixels of the source image, with its origin at the stored crop's corner."""
-    scale = np.array(crop.scale_xy)
-    corner = (crop.bbox_xywh[:2] + 0.5) / scale - 0.5
-    return np.concatenate([corner, crop.bbox_xywh[2:] / scale])
+    return warp_image(crop.image, compose(matrix, crop.to_source), crop_wh)
 
 
 def _placed(

@@ -1,4 +1,4 @@
 """The published protocols, exact, and where a model is weak.
 
-Takes predictions; the two files that make them (`annotation_inference`, `held_out`) use `inference`.
+Takes predictions; only `annotation_inference`, `held_out` and `quick` make them, by `inference`.
 """

@@ -1,7 +1,7 @@
 """AI Challenger by both of its rules: COCO's AP as papers state it, and the challenge's own score.
 
 The papers' AP (ViTPose's among them) is COCO's with AIC's sigmas and 0.53 of the box as a person's area:
-`area_of_bbox=AREA_OF_BBOX`. The challenge's score (Wu et al., arXiv:1711.06475, and its
+`crowdpose.AREA_OF_BBOX`. The challenge's score (Wu et al., arXiv:1711.06475, and its
 keypoint_eval.py) is another measure:
 
 - only joints that are visible count, occluded ones do not;
@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from vitpose.evaluation.coco import KeypointEvaluator
-from vitpose.evaluation.crowdpose import AREA_OF_BBOX
+from vitpose.evaluation.crowdpose import check_area
 from vitpose.evaluation.ground_truth import GroundTruth
 from vitpose.evaluation.matching import THRESHOLDS
 from vitpose.evaluation.pair_oks import pair_oks, pairs_within_images, person_arrays
@@ -34,13 +34,9 @@ def aic_figures(evaluator: KeypointEvaluator) -> dict[str, float]:
     """`judge.STATS` by the papers' rule, and `AIC_score` by the challenge's.
 
     Raises `ValueError` unless the evaluator has AIC's keypoints and was made with
-    `area_of_bbox=AREA_OF_BBOX`.
+    `area_of_bbox=crowdpose.AREA_OF_BBOX`.
     """
-    if evaluator.protocol["area_of_bbox"] != AREA_OF_BBOX:
-        raise ValueError(
-            f"AIC takes {AREA_OF_BBOX} of the box as a person's area; make the evaluator with "
-            f"area_of_bbox={AREA_OF_BBOX}, not {evaluator.protocol['area_of_bbox']}"
-        )
+    check_area(evaluator, "AIC")
     if evaluator.skeleton.sigmas != AIC_14.sigmas:
         raise ValueError(f"AIC has sigmas of its own; skeleton {evaluator.skeleton.name!r} has others")
     return {**evaluator.evaluate(), "AIC_score": challenge_score(evaluator)}

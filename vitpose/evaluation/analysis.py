@@ -4,7 +4,6 @@ Figures for metrics/<model>.json, and the longer tables as rows of DVC plots. Th
 of `vitpose.evaluation`; this puts names on them.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from vitpose.evaluation.curves import RECALLS, precision_at_recalls
 from vitpose.evaluation.errors import KINDS, Diagnosis, diagnose
 from vitpose.evaluation.pairing import pair
 from vitpose.evaluation.slices import ap_by_slice, members
+from vitpose.files import write_json
 from vitpose.skeletons.human import Skeleton
 
 Rows = list[dict[str, Any]]
@@ -73,7 +73,7 @@ def analyse(evaluator: KeypointEvaluator, *, samples: int) -> Analysis:
 def write_plots(plots: dict[str, Rows], folder: Path) -> None:
     """One <name>.json a plot, a list of rows, as DVC reads them."""
     for name, rows in plots.items():
-        (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(folder / f"{name}.json", rows)
 
 
 def _error_rows(diagnosis: Diagnosis, skeleton: Skeleton) -> Rows:

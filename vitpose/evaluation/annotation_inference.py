@@ -51,12 +51,11 @@ def predict_annotations(
     for done, (request, poses) in enumerate(
         zip(requests, predictor.stream(pictures), strict=True), start=1
     ):
-        _, extents = padded_region(request.bboxes_xywh, predictor.crop_wh, predictor.padding)
+        _, extents = padded_region(request.bboxes_xywh, predictor.crop_wh, predictor.protocol.padding)
         predictions += [
             PersonPrediction(
                 image_id=request.image.image_id,
                 annotation_id=annotation_id,
-                bbox_xywh=request.bboxes_xywh[n],
                 bbox_score=float(request.bbox_scores[n]),
                 keypoints_image=poses.keypoints[n],
                 scores=poses.scores[n],

@@ -6,12 +6,12 @@ the skeleton's. Knows no images and no models: predictions come as arrays.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from vitpose.evaluation.detections import Detections, join, pack_results
 from vitpose.evaluation.ground_truth import GroundTruth, check_skeleton, read_ground_truth
@@ -23,16 +23,27 @@ from vitpose.oks import NMS_THRESHOLD, SCORE_THRESHOLD
 from vitpose.skeletons.human import Skeleton
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationProtocol:
+    """The rules of an evaluator, and its record: `dataclasses.asdict` gives plain JSON."""
+
+    score_threshold: float = SCORE_THRESHOLD
+    """See `oks.rescore`."""
+    oks_nms: float | None = NMS_THRESHOLD
+    """See `oks.oks_nms`; None drops no one."""
+    max_detections: int = field(default=MAX_DETECTIONS, init=False)
+    area_of_bbox: float | None = None
+    """See `ground_truth.read_ground_truth`."""
+
+
 class KeypointEvaluator:
-    """Collects predictions with `process`, then `evaluate`s them against an annotation file.
+    """Collects predictions, then `evaluate`s them against an annotation file.
 
     Args:
         annotations: COCO annotation file, or what was read from one.
         skeleton: of the predictions; see `ground_truth.check_skeleton`.
-        score_threshold: see `oks.rescore`.
-        nms_threshold: see `oks.oks_nms`; None drops no one.
-        area_of_bbox: see `ground_truth.read_ground_truth`; with a `GroundTruth` that with which it was
-            read.
+        score_threshold, nms_threshold: see `EvaluationProtocol`.
+        area_of_bbox: with which to read a file; a `GroundTruth` has its own.
     """
 
     def __init__(
@@ -51,12 +62,11 @@ class KeypointEvaluator:
         )
         check_skeleton(self.truth, skeleton)
         self.skeleton = skeleton
-        self.protocol: dict[str, Any] = {
-            "score_threshold": score_threshold,
-            "oks_nms": nms_threshold,
-            "max_detections": MAX_DETECTIONS,
-            "area_of_bbox": area_of_bbox,
-        }
+        self.protocol = EvaluationProtocol(
+            score_threshold=score_threshold,
+            oks_nms=nms_threshold,
+            area_of_bbox=self.truth.area_of_bbox,
+        )
         self._persons = {person.annotation_id: person for person in self.truth.persons}
         self.reset()
 
@@ -71,64 +81,29 @@ class KeypointEvaluator:
         self._packed: Detections | None = None
         self._owners: list[int | None] | None = None
 
-    def process(
-        self,
-        image_id: int,
-        annotation_ids: Sequence[int] | int | None,
-        keypoints_image: ArrayLike,
-        scores: ArrayLike,
-        bbox_scores: ArrayLike,
-        areas: ArrayLike,
-    ) -> None:
-        """Add N predictions for an image; may be called several times for one image.
+    def process_predictions(self, predictions: Iterable[PersonPrediction]) -> None:
+        """Add predictions of any images, such as `predict_annotations` gives; more may follow.
 
-        Args:
-            image_id: of the annotation file.
-            annotation_ids: whose boxes they were made in, N of them; None for a detector's boxes.
-            keypoints_image: (N, K, 2).
-            scores: (N, K) of the keypoints.
-            bbox_scores: (N,), 1 for ground-truth boxes.
-            areas: (N,) of the padded boxes.
-
-        Raises:
-            ValueError: unknown image or annotation, an annotation processed twice, wrong shape, a
-                value that is not finite.
+        Raises `ValueError` for an image or an annotation that is not there, an annotation that has a
+        prediction, another shape, a value that is not finite.
         """
-        where = f"predictions of image {image_id}"
-        if image_id not in self.truth.images:
-            raise ValueError(f"{where}: no such image in {self.truth.source}")
-        keypoints = np.asarray(keypoints_image, np.float64)
-        count, joints = len(keypoints), self.skeleton.num_keypoints
-        keypoints = _checked(where, "keypoints_image", keypoints, (count, joints, 2))
-        keypoint_scores = _checked(where, "scores", scores, (count, joints)).astype(np.float32)
-        bbox_score = _checked(where, "bbox_scores", bbox_scores, (count,))
-        area = _checked(where, "areas", areas, (count,))
-        ids = self._checked_ids(image_id, annotation_ids, count)
         self._forget_cache()
-        self._predictions[image_id] += [
-            PersonPrediction(
-                image_id=image_id,
-                annotation_id=ids[n],
-                bbox_xywh=None,
-                bbox_score=float(bbox_score[n]),
-                keypoints_image=keypoints[n],
-                scores=keypoint_scores[n],
-                area=float(area[n]),
-            )
-            for n in range(count)
-        ]
-
-    def process_predictions(self, predictions: Sequence[PersonPrediction]) -> None:
-        """`process` for predictions of any images, such as `predict_annotations` gives."""
+        keypoints = self.skeleton.num_keypoints
         for p in predictions:
-            self.process(
-                p.image_id,
-                p.annotation_id,
-                p.keypoints_image[None],
-                p.scores[None],
-                [p.bbox_score],
-                [p.area],
-            )
+            where = f"a prediction of image {p.image_id}"
+            if p.image_id not in self.truth.images:
+                raise ValueError(f"{where}: no such image in {self.truth.source}")
+            if p.keypoints_image.shape != (keypoints, 2) or p.scores.shape != (keypoints,):
+                raise ValueError(
+                    f"{where} has keypoints {p.keypoints_image.shape} and scores {p.scores.shape}; "
+                    f"expected ({keypoints}, 2) and ({keypoints},)"
+                )
+            values = (p.keypoints_image, p.scores, p.bbox_score, p.area)
+            if not all(np.isfinite(value).all() for value in values):
+                raise ValueError(f"{where} has a value that is not finite")
+            if p.annotation_id is not None:
+                self._claim(where, p.image_id, p.annotation_id)
+            self._predictions[p.image_id].append(p)
 
     def process_results(self, results: Iterable[Mapping[str, Any]]) -> None:
         """Add entries in COCO's result format made by anyone: scores count as given, no NMS.
@@ -148,15 +123,7 @@ class KeypointEvaluator:
                     f"result {i} is of image {image_id}, which is not in {self.truth.source}"
                 )
             if annotation_id is not None:
-                person = self._persons.get(annotation_id)
-                if person is None or person.image_id != image_id:
-                    raise ValueError(
-                        f"result {i} names annotation {annotation_id}, which is not one of image "
-                        f"{image_id} in {self.truth.source}"
-                    )
-                if annotation_id in self._processed:
-                    raise ValueError(f"result {i}: annotation {annotation_id} has a result before it")
-                self._processed.add(annotation_id)
+                self._claim(f"result {i}", image_id, annotation_id)
         self._forget_cache()
         self._foreign.append(found)
 
@@ -183,8 +150,8 @@ class KeypointEvaluator:
                 persons,
                 self.skeleton.sigmas,
                 category_id=self.truth.category_id,
-                score_threshold=self.protocol["score_threshold"],
-                nms_threshold=self.protocol["oks_nms"],
+                score_threshold=self.protocol.score_threshold,
+                nms_threshold=self.protocol.oks_nms,
             )
         return results
 
@@ -204,7 +171,7 @@ class KeypointEvaluator:
         """
         detections = self.detections()
         if not len(detections):
-            raise ValueError("no predictions to evaluate; process() some before evaluate()")
+            raise ValueError("no predictions to evaluate; process_predictions() some before")
         if only is not None:
             if not any(self._persons[i].counts for i in only):
                 raise ValueError("none of the annotations asked for has a labelled keypoint")
@@ -251,33 +218,18 @@ class KeypointEvaluator:
             raise ValueError("no results to pair; process_results() some before")
         return paired(linked)
 
-    def _checked_ids(
-        self, image_id: int, annotation_ids: Sequence[int] | int | None, count: int
-    ) -> list[int | None]:
-        if annotation_ids is None:
-            return [None] * count
-        ids = (
-            [int(annotation_ids)]
-            if isinstance(annotation_ids, int | np.integer)
-            else [int(i) for i in annotation_ids]
-        )
-        where = f"predictions of image {image_id}"
-        if len(ids) != count:
-            raise ValueError(f"{where}: {len(ids)} annotation ids for {count} predictions")
-        for annotation_id in ids:
-            person = self._persons.get(annotation_id)
-            if person is None or person.image_id != image_id:
-                raise ValueError(f"{where}: annotation {annotation_id} is not one of that image")
-            if annotation_id in self._processed:
-                raise ValueError(f"{where}: annotation {annotation_id} was processed before")
-            self._processed.add(annotation_id)
-        return list(ids)
+    def named_pairs(self) -> Pairs:
+        """`result_pairs` where there are results made by anyone, else `pairs`."""
+        return self.result_pairs() if self._foreign else self.pairs()
 
-
-def _checked(where: str, name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = np.asarray(values, np.float64)
-    if array.shape != shape:
-        raise ValueError(f"{where}: {name} must have shape {shape}, got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where}: {name} has a value that is not finite")
-    return array
+    def _claim(self, where: str, image_id: int, annotation_id: int) -> None:
+        """Note that a prediction is of this annotation; `ValueError` unless it may be."""
+        person = self._persons.get(annotation_id)
+        if person is None or person.image_id != image_id:
+            raise ValueError(
+                f"{where} names annotation {annotation_id}, which is not one of image {image_id} in "
+                f"{self.truth.source}"
+            )
+        if annotation_id in self._processed:
+            raise ValueError(f"{where}: annotation {annotation_id} has a prediction already")
+        self._processed.add(annotation_id)

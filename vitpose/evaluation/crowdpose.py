@@ -21,11 +21,7 @@ def crowdpose_figures(evaluator: KeypointEvaluator) -> dict[str, float]:
     Raises `ValueError` where an image of the ground truth has no crowd index, or the evaluator was not
     made with `area_of_bbox=AREA_OF_BBOX`.
     """
-    if evaluator.protocol["area_of_bbox"] != AREA_OF_BBOX:
-        raise ValueError(
-            f"CrowdPose takes {AREA_OF_BBOX} of the box as a person's area; make the evaluator with "
-            f"area_of_bbox={AREA_OF_BBOX}, not {evaluator.protocol['area_of_bbox']}"
-        )
+    check_area(evaluator, "CrowdPose")
     kinds: dict[str, list[int]] = {"easy": [], "medium": [], "hard": []}
     for image in evaluator.truth.images.values():
         if image.crowd_index is None:
@@ -42,3 +38,12 @@ def crowdpose_figures(evaluator: KeypointEvaluator) -> dict[str, float]:
             for kind, ids in kinds.items()
         },
     }
+
+
+def check_area(evaluator: KeypointEvaluator, who: str) -> None:
+    """Raise `ValueError` unless the evaluator takes `AREA_OF_BBOX`, as `who` does."""
+    if evaluator.protocol.area_of_bbox != AREA_OF_BBOX:
+        raise ValueError(
+            f"{who} takes {AREA_OF_BBOX} of the box as a person's area; make the evaluator with "
+            f"area_of_bbox={AREA_OF_BBOX}, not {evaluator.protocol.area_of_bbox}"
+        )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vitpose.evaluation.pck import check_arrays
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpeResult:
@@ -54,16 +56,12 @@ def end_point_error(
     labelled = np.asarray(visibility) > 0
     bboxes = np.asarray(bboxes_xywh, np.float64)
     shape = (len(predicted), len(names))
-    for name, array, expected in (
-        ("keypoints_image", predicted, (*shape, 2)),
-        ("truth_image", truth, (*shape, 2)),
-        ("visibility", labelled, shape),
-        ("bboxes_xywh", bboxes, (shape[0], 4)),
-    ):
-        if array.shape != expected:
-            raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
-    if not all(np.isfinite(array).all() for array in (predicted, truth, bboxes)):
-        raise ValueError("a keypoint or box has a value that is not finite")
+    check_arrays(
+        keypoints_image=(predicted, (*shape, 2)),
+        truth_image=(truth, (*shape, 2)),
+        visibility=(labelled, shape),
+        bboxes_xywh=(bboxes, (shape[0], 4)),
+    )
     measured = labelled.any(axis=1)
     if not measured.any():
         raise ValueError("no keypoint is labelled; nothing to measure")

@@ -63,6 +63,8 @@ class GroundTruth:
     category_id: int
     images: dict[int, TruthImage]
     persons: list[TruthPerson]
+    area_of_bbox: float | None = None
+    """The share of its box that is taken as a person's area; None for the file's `area`."""
 
 
 def read_ground_truth(path: Path, *, area_of_bbox: float | None = None) -> GroundTruth:
@@ -129,7 +131,12 @@ def ground_truth_of(raw: Any, path: Path, *, area_of_bbox: float | None = None) 
     if not any(person.counts for person in persons):
         raise ValueError(f"{path}: no annotation with a labelled keypoint; nothing to evaluate")
     return GroundTruth(
-        source=path, skeleton=skeleton, category_id=category_id, images=images, persons=persons
+        source=path,
+        skeleton=skeleton,
+        category_id=category_id,
+        images=images,
+        persons=persons,
+        area_of_bbox=area_of_bbox,
     )
 
 

@@ -1,7 +1,7 @@
 """The ten figures of COCO's keypoint evaluation, and the decisions behind them.
 
 The rules and the arithmetic are pycocotools', which remains the judge: every figure here equals its
-figure exactly, and tests hold the two against one another (`pycocotools_judge`).
+figure exactly, and tests hold the two against one another.
 """
 
 from collections.abc import Collection, Sequence

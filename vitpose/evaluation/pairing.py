@@ -85,8 +85,7 @@ def _in_their_boxes(
     asked = [n for n, annotation_id in enumerate(pairs.annotation_ids) if annotation_id in by_id]
     people: list[TruthPerson | None] = [by_id[pairs.annotation_ids[n]] for n in asked]
     keypoint_scores = pairs.scores[asked].astype(np.float64)
-    threshold = evaluator.protocol["score_threshold"]
-    scores = rescore(keypoint_scores, np.ones(len(asked)), threshold)
+    scores = rescore(keypoint_scores, np.ones(len(asked)), evaluator.protocol.score_threshold)
     return people, pairs.keypoints_image[asked], keypoint_scores, scores
 
 

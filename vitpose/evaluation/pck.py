@@ -6,6 +6,7 @@ with annotations by the caller, for example by `coco.KeypointEvaluator.pairs`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,15 +60,9 @@ def pck(
     truth = np.asarray(truth_image, np.float64)
     labelled = np.asarray(visibility) > 0
     shape = (len(predicted), skeleton.num_keypoints, 2)
-    for name, array, expected in (
-        ("keypoints_image", predicted, shape),
-        ("truth_image", truth, shape),
-        ("visibility", labelled, shape[:2]),
-    ):
-        if array.shape != expected:
-            raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
-    if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
-        raise ValueError("keypoints_image or truth_image has a value that is not finite")
+    check_arrays(
+        keypoints_image=(predicted, shape), truth_image=(truth, shape), visibility=(labelled, shape[:2])
+    )
     length = _torso_lengths(truth, labelled, skeleton)
     if bbox_share is not None:
         if bboxes_xywh is None:
@@ -95,6 +90,15 @@ def pck(
         instances=int(measured.sum()),
         left_out=int((~measured).sum()),
     )
+
+
+def check_arrays(**arrays: tuple[NDArray[Any], tuple[int, ...]]) -> None:
+    """Raise `ValueError`, by its name, for an array of another shape or with a value not finite."""
+    for name, (array, expected) in arrays.items():
+        if array.shape != expected:
+            raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} has a value that is not finite")
 
 
 def _torso_lengths(

@@ -7,7 +7,7 @@ arrays only; reads no MPII file.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vitpose.evaluation.pck import PckResult
+from vitpose.evaluation.pck import PckResult, check_arrays
 
 HEAD_SHARE = 0.6
 """Of the head box's diagonal (`SC_BIAS` of the official evaluation)."""
@@ -58,16 +58,12 @@ def pckh(
     labelled = np.asarray(visibility).astype(bool)
     heads = np.asarray(head_bboxes_xyxy, np.float64)
     shape = (len(predicted), len(names))
-    for name, array, expected in (
-        ("keypoints_image", predicted, (*shape, 2)),
-        ("truth_image", truth, (*shape, 2)),
-        ("visibility", labelled, shape),
-        ("head_bboxes_xyxy", heads, (shape[0], 4)),
-    ):
-        if array.shape != expected:
-            raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
-    if not all(np.isfinite(array).all() for array in (predicted, truth, heads)):
-        raise ValueError("a keypoint or head box has a value that is not finite")
+    check_arrays(
+        keypoints_image=(predicted, (*shape, 2)),
+        truth_image=(truth, (*shape, 2)),
+        visibility=(labelled, shape),
+        head_bboxes_xyxy=(heads, (shape[0], 4)),
+    )
     sizes = HEAD_SHARE * np.linalg.norm(heads[:, 2:] - heads[:, :2], axis=-1)
     if (sizes <= 0).any():
         raise ValueError(f"head box {int(np.flatnonzero(sizes <= 0)[0])} has no size")

@@ -5,11 +5,10 @@ An entry has image_id, category_id, keypoints (x, y, score of each) and the pers
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,6 @@ class PersonPrediction:
     image_id: int
     annotation_id: int | None
     """The annotation whose box it was, None for a detector's box."""
-    bbox_xywh: NDArray[np.float64] | None
-    """(4,), as given to the predictor; None where nobody kept it."""
     bbox_score: float
     """1 for ground-truth boxes."""
     keypoints_image: NDArray[np.float64]
@@ -153,7 +150,10 @@ def stream_coco_results(path: Path) -> Iterator[dict[str, Any]]:
     count = 0
     try:
         with path.open(encoding="utf-8") as file:
-            for row in _elements(file, path):
+            pieces = JsonPieces(file)
+            if pieces.sign() != "[":
+                raise ValueError(f"{path}: a COCO result file is a json list with one object a person")
+            for row in pieces.elements():
                 if not isinstance(row, dict):
                     raise ValueError(
                         f"{path}: entry {count} is no object; a COCO result file is a json list with one "
@@ -161,29 +161,8 @@ def stream_coco_results(path: Path) -> Iterator[dict[str, Any]]:
                     )
                 count += 1
                 yield row
+            pieces.end()
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON after {count} results: {error}") from error
     if not count:
         raise ValueError(f"{path} has no results")
-
-
-def read_coco_results(path: Path) -> list[dict[str, Any]]:
-    """All of `stream_coco_results`."""
-    return list(stream_coco_results(path))
-
-
-def _elements(file: TextIO, path: Path) -> Iterator[Any]:
-    """The elements of the json list in a file, decoded as they come."""
-    pieces = JsonPieces(file)
-    if pieces.sign() != "[":
-        raise ValueError(f"{path}: a COCO result file is a json list with one object a person")
-    yield from pieces.elements()
-    pieces.end()
-
-
-def write_coco_results(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write a result file beside its place and rename it there, so that no half file is seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(list(results), allow_nan=False), encoding="utf-8")
-    beside.replace(path)

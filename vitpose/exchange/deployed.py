@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitpose.files import file_digest
 from vitpose.models.config import PoseConfig
 from vitpose.models.folders import FORMAT, read_config
 from vitpose.models.pose import HeatmapModel
@@ -103,8 +104,7 @@ def digest_of(path: Path) -> str:
     _kind(path)
     digest = hashlib.sha256()
     for part in parts_of(path):
-        with part.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_digest(part)))
     return digest.hexdigest()
 
 

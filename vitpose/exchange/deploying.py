@@ -11,20 +11,19 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from vitpose.exchange.deployed import DESCRIPTION, SUFFIXES, ExportedModel, load_exported, parts_of
+from vitpose.exchange.one_head import one_head
 from vitpose.models.folders import read_config
-from vitpose.models.pose import PoseModel, merge_expert
+from vitpose.models.pose import PoseModel
 from vitpose.models.weights import load_model, weights_digest
 
 Format = Literal["onnx", "onnx-int8", "torch-export", "openvino"]
@@ -106,8 +105,9 @@ def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) ->
         "torch": torch.__version__,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.")) / out.name
-    try:
+    # Beside its place, but under its own name, which some of the files hold.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
+        made = Path(beside) / out.name
         _write(model, made, form, json.dumps(described))
         limit = None if form == "onnx-int8" else LIMIT
         found = difference(model, load_exported(made))
@@ -119,8 +119,6 @@ def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) ->
         size = sum(part.stat().st_size for part in parts_of(made))
         for part in parts_of(made):
             os.replace(part, out.with_name(part.name))
-    finally:
-        shutil.rmtree(made.parent, ignore_errors=True)
     return DeployReport(
         path=out,
         format=form,
@@ -130,24 +128,6 @@ def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) ->
         difference=found,
         limit=limit,
     )
-
-
-def one_head(model: PoseModel, head: int | None) -> PoseModel:
-    """The model with one head; with its expert merged in where there are experts. May change `model`.
-
-    Raises `ValueError` for a head that does not exist, and for None where there are several.
-    """
-    skeletons = model.config.skeletons
-    names = ", ".join(f"{i}: {s.name}" for i, s in enumerate(skeletons))
-    if head is None and len(skeletons) > 1:
-        raise ValueError(f"the model has {len(skeletons)} heads, an exported file one; choose of {names}")
-    if not 0 <= (head or 0) < len(skeletons):
-        raise ValueError(f"head must be one of {{{names}}}, got {head}")
-    if model.config.experts:
-        return merge_expert(model, head or 0)
-    model.heads = nn.ModuleList([model.heads[head or 0]])
-    model.config = replace(model.config, skeletons=(skeletons[head or 0],))
-    return model
 
 
 @torch.inference_mode()

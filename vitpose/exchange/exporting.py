@@ -6,9 +6,6 @@ cannot say is refused with the reason.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitpose.exchange import layouts
-from vitpose.models.folders import replace_folder
+from vitpose.files import whole_file, whole_folder
+from vitpose.models.folders import PREPROCESSING
 from vitpose.models.pose import PoseModel
 from vitpose.models.sizes import LAYER_NORM_EPS, MLP_RATIO, PATCH, find_size
-from vitpose.models.weights import PREPROCESSING, load_model
+from vitpose.models.weights import load_model
 
 FORMATS = ("huggingface", "official")
 
@@ -73,17 +71,10 @@ def _to_huggingface(model: PoseModel, out: Path) -> ExportReport:
         "config.json": _huggingface_config(model),
         "preprocessor_config.json": _huggingface_preprocessor(model),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        made.chmod(0o755)
+    with whole_folder(out) as made:
         save_file(weights, made / "model.safetensors", metadata={"format": "pt"})
         for name, content in files.items():
             (made / name).write_text(json.dumps(content, indent=2) + "\n")
-        replace_folder(made, out)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return ExportReport(path=out, layout=layouts.HUGGINGFACE, weights=len(weights), notes=tuple(notes))
 
 
@@ -98,13 +89,8 @@ def _to_official(model: PoseModel, out: Path) -> ExportReport:
         )
     weights = _renamed(model, layouts.OFFICIAL, heads=len(config.skeletons))
     path = out if out.suffix == ".pth" else out / f"vitpose_{config.size}.pth"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as beside:
         torch.save({"meta": {}, "state_dict": weights}, beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     return ExportReport(path=path, layout=layouts.OFFICIAL, weights=len(weights), notes=tuple(notes))
 
 

@@ -6,23 +6,32 @@ accounted for: matched, folded or resampled, dropped with a reason; anything mis
 `ValueError` and nothing is written.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vitpose.exchange import layouts
 from vitpose.exchange.checkpoint_files import Checkpoint, read_checkpoint
 from vitpose.exchange.foreign_configs import encoder_shape, pose_config
-from vitpose.models.folders import FORMAT, first_few, read_config, read_weights, write_folder
+from vitpose.files import file_digest
+from vitpose.models.folders import (
+    FORMAT,
+    WEIGHTS,
+    first_few,
+    read_config,
+    read_weights,
+    save_folder,
+    write_folder,
+)
+from vitpose.models.mae import load_mae
 from vitpose.models.pose import PoseConfig, PoseModel
-from vitpose.models.positions import pad_patch_kernel
 from vitpose.models.sizes import PATCH
-from vitpose.models.weights import LoadReport, load_mae, load_model, save_encoder, save_model
+from vitpose.models.weights import LoadReport, load_model, save_model
 from vitpose.skeletons.human import Skeleton
 
 
@@ -82,10 +91,7 @@ def import_weights(
 
 
 @dataclass(frozen=True)
-class _Source:
-    path: Path
-    tensors: dict[str, Tensor]
-    config: dict[str, Any] | None
+class _Source(Checkpoint):
     dropped: tuple[str, ...]
 
 
@@ -187,9 +193,11 @@ def _import_encoder(source: _Source, layout: str, out: Path) -> ImportReport:
         if own == "pos_embed" and value.shape[1] == like.shape[1] + 1:
             value = value[:, 1:]
             changed.append(f"{key} (the class token's slot left out)")
-        elif own == "patch_embed.proj.weight" and value.shape[-1] < PATCH:
+        elif own == "patch_embed.proj.weight" and value.shape[-1] in range(PATCH % 2, PATCH, 2):
+            # As officially for MAE's huge model: each token weighs the pixels around its centre as
+            # trained, and ignores the new rim.
             changed.append(f"{key} (kernel padded from {value.shape[-1]} to {PATCH} pixels)")
-            value = pad_patch_kernel(value, PATCH)
+            value = F.pad(value, ((PATCH - value.shape[-1]) // 2,) * 4)
         else:
             matched.append(own)
         if value.shape != like.shape:
@@ -199,8 +207,11 @@ def _import_encoder(source: _Source, layout: str, out: Path) -> ImportReport:
         dropped.append("cls_token (the pose model has none)")
     faults = {"missing": missing, "unexpected": list(tensors), "of another shape": misshapen}
     _refuse(faults, source.path, layout, f"an encoder of size {shape.size}")
-    provenance = _provenance(source.path, layout)
-    save_encoder(weights, out, size=shape.size, image_hw=shape.image_hw, provenance=provenance)
+    encoder = {
+        "size": shape.size,
+        "image_hw": list(shape.image_hw),
+    }  # at stride 16, without its last norm
+    save_folder(out, "encoder", encoder, weights, _provenance(source.path, layout))
     return ImportReport(
         source=source.path,
         layout=layout,
@@ -213,7 +224,7 @@ def _import_encoder(source: _Source, layout: str, out: Path) -> ImportReport:
 
 def _import_own(src: Path, out: Path) -> ImportReport:
     described = read_config(src)
-    kind, weights = described["kind"], read_weights(src / "model.safetensors")
+    kind, weights = described["kind"], read_weights(src / WEIGHTS)
     if kind in ("pose", "mae"):  # proves it whole
         (load_model if kind == "pose" else load_mae)(src)
     write_folder(out, described, weights)
@@ -233,9 +244,7 @@ def _refuse(faults: dict[str, list[str]], path: Path, layout: str, expected: str
 
 
 def _provenance(path: Path, layout: str) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"imported_from": path.name, "layout": layout, "sha256": digest}
+    return {"imported_from": path.name, "layout": layout, "sha256": file_digest(path)}
 
 
 def _describe(config: PoseConfig) -> str:

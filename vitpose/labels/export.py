@@ -1,23 +1,23 @@
 """Label datasets in other formats: COCO.
 
 Two kinds of COCO file: `coco` is annotations (images, annotations with `track_id`, categories), for
-annotation tools and training; `coco-results` is the list of detections that evaluators read. Images
-stand for frames: id from 1 in order of video and frame, the same in both kinds, `file_name`
+annotation tools and training; `coco-results` is the list of detections that evaluators read. An
+image stands for a frame: id from 1 in order of video and frame, the same in both kinds, `file_name`
 VIDEO/000012.jpg. Both say `video` and `frame_index` too, since `video.boxes` takes a bare id of results
-for a frame index from 0. Every frame has an image, those without people too. Written piece by piece, so
-that an archive need not fit into memory.
+for a frame index from 0. Frames without people have an image too. Written piece by piece, so that an
+archive need not fit into memory.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
-from vitpose.labels.schema import PERSON, UNDECODABLE, beside, iter_videos, read_lineage, read_manifest
-from vitpose.skeletons.human import Skeleton, skeleton_from_dict
+from vitpose.files import whole_file
+from vitpose.labels.schema import PERSON, UNDECODABLE, read_manifest, skeleton_of
+from vitpose.skeletons.files import coco_category
 
 FORMATS = ("coco", "coco-results")
 
@@ -32,23 +32,10 @@ def export_labels(labels: Path, target: Path, *, form: str, threshold: float = 0
     """
     if form not in FORMATS:
         raise ValueError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(target)
-    with temporary.open("w") as file:
-        count = (
-            _write_results(labels, file)
-            if form == "coco-results"
-            else _write_annotations(labels, file, threshold)
-        )
-    os.replace(temporary, target)
-    return count
-
-
-def skeleton_of(labels: Path) -> Skeleton:
-    """The skeleton of the labels' keypoints."""
-    for _, path in iter_videos(labels):
-        return skeleton_from_dict(read_lineage(path)["skeleton"])
-    raise ValueError(f"{labels} has no labelled video; its manifest.json says why")
+    with whole_file(target) as beside, beside.open("w") as file:
+        if form == "coco-results":
+            return _write_results(labels, file)
+        return _write_annotations(labels, file, threshold)
 
 
 def _frames(labels: Path) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
@@ -123,15 +110,7 @@ def _write_annotations(labels: Path, file: TextIO, threshold: float) -> int:
         }
         file.write(("," if count else "") + "\n" + json.dumps(annotation))
         count += 1
-    skeleton = skeleton_of(labels)
-    category = {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
-    }
-    file.write('\n], "categories": ' + json.dumps([category]) + "}\n")
+    file.write('\n], "categories": ' + json.dumps([coco_category(skeleton_of(labels))]) + "}\n")
     return count
 
 

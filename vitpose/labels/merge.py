@@ -1,8 +1,8 @@
 """The last steps of a labelling run: units to one file a video, and the manifest.
 
-A video's file is written when all its units are there: identities are then computed in one pass over
-the whole video, the file is renamed into place and the units are removed. So a video is in the labels
-whole or not at all, and the file depends on the units alone, not on when or where they were done.
+When all units of a video are there, identities are computed in one pass over the whole video, its file
+appears and the units are removed. So a video is in the labels whole or not at all, and its file depends
+on the units alone, not on when or where they were done.
 """
 
 import json
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vitpose.files import file_digest, whole_file
 from vitpose.labels.plan import Plan, Quarantined, VideoPlan
 from vitpose.labels.schema import (
     LINEAGE,
@@ -25,12 +26,10 @@ from vitpose.labels.schema import (
     UNITS,
     VIDEOS,
     array_of,
-    beside,
     read_lineage,
     write_json,
 )
 from vitpose.labels.unit import unit_file
-from vitpose.video.frames import file_digest
 from vitpose.video.tracking import Tracker, TrackingConfig
 
 
@@ -41,7 +40,6 @@ def merge_video(video: VideoPlan, out: Path, sigmas: Sequence[float]) -> bool:
     if not target.is_file():
         if not all(path.is_file() for path in units):
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, video, units, sigmas)
     for path in units:
         path.unlink(missing_ok=True)
@@ -65,12 +63,10 @@ def _write(target: Path, video: VideoPlan, units: Sequence[Path], sigmas: Sequen
         )
     lineage = {**shared, "code_commit": ", ".join(sorted(commits)), "units": entries}
     schema = SCHEMA.with_metadata({LINEAGE: json.dumps(lineage, sort_keys=True)})
-    temporary = beside(target)
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole_file(target) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
         for path in units:
             table = with_identities(pq.read_table(path), tracker, len(sigmas))
             writer.write_table(table.replace_schema_metadata(schema.metadata))
-    temporary.replace(target)
 
 
 def with_identities(table: pa.Table, tracker: Tracker, joints: int) -> pa.Table:
@@ -156,7 +152,7 @@ def stale_files(out: Path, plan: Plan) -> list[Path]:
 def sweep(out: Path) -> None:
     """Remove what killed processes left: half-written files and the notes of their attempts."""
     for folder in (out, out / VIDEOS, out / UNITS):
-        for pattern in ("*.tmp", "*.attempts"):
+        for pattern in (".*.json", ".*.parquet", "*.attempts"):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -170,4 +166,4 @@ def tidy(out: Path) -> None:
 
 def _parquet_files(out: Path) -> Iterator[Path]:
     for folder in (VIDEOS, UNITS):
-        yield from (out / folder).glob("*.parquet")
+        yield from (out / folder).glob("[!.]*.parquet")

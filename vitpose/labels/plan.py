@@ -1,8 +1,8 @@
 """The plan of a labelling run: which units of work there are, decided before any is done.
 
-A unit is a segment of a video. Its name is a hash of everything its rows depend on: the video's
-content and its path in the archive, the segment, the model, the settings and the detector's file. So
-a unit that has a file is done, whoever did it and however often the run was killed. Knows neither Ray
+A unit is a segment of a video. Its name is a hash of everything that its rows depend on: the video's
+content and its path in the archive, the segment, the model, the settings and the detector's file. So a
+unit that has a file is done, on whatever machine and however often the run was killed. Knows neither Ray
 nor how a unit is done.
 """
 
@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vitpose.files import file_digest
 from vitpose.labels.schema import FORMAT
 from vitpose.video.boxes import boxes_digest
 from vitpose.video.detectors import FORMS, detector_file, make_detector
-from vitpose.video.frames import VIDEO_SUFFIXES, VideoInfo, file_digest, probe, segments
+from vitpose.video.frames import VIDEO_SUFFIXES, VideoInfo, probe
 from vitpose.video.packets import Segment
 
 GROUND_TRUTH = "ground_truth"
@@ -187,8 +188,8 @@ def plan_video(archive: Path, video: str, settings: Mapping[str, Any]) -> VideoP
     """The units of one video, or why it cannot be read."""
     path = video_path(archive, video)
     try:
-        info = probe(path)
-        parts = segments(path, info, settings["label"]["segment_frames"])
+        probed = probe(path)
+        info, parts = probed.info, probed.segments(settings["label"]["segment_frames"])
     except (ValueError, OSError) as error:
         return Quarantined(video=video, reason=without_path(error, path))
     identity = {"format": FORMAT, "settings": dict(settings), "video": video, "digest": info.digest}

@@ -14,7 +14,6 @@ Knows neither models nor video files.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from vitpose import files
+from vitpose.files import whole_file
+from vitpose.skeletons.human import Skeleton, skeleton_from_dict
 
 FORMAT = "vitpose-labels/1"
 PLAN, MANIFEST, VIDEOS, UNITS = "plan.json", "manifest.json", "videos", "units"
@@ -73,6 +76,28 @@ def read_labels(labels: Path, video: str | None = None, columns: Sequence[str] |
     return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
 
 
+def people_by_frame(rows: pa.Table) -> dict[int, dict[str, np.ndarray]]:
+    """The persons of one video by frame index.
+
+    Of the N persons of a frame: `keypoints` (N, K, 2), `scores` (N, K), `bbox_score` and `track_id` (N,).
+    """
+    people = rows.filter(pc.equal(rows["status"], PERSON))
+    if not len(people):
+        return {}
+    joints = len(people["scores"][0])
+    columns = {
+        "keypoints": array_of(people["keypoints"], 2 * joints).reshape(-1, joints, 2),
+        "scores": array_of(people["scores"], joints),
+        "bbox_score": people["bbox_score"].to_numpy(),
+        "track_id": people["track_id"].to_numpy(),
+    }
+    frames = people["frame_index"].to_numpy()
+    return {
+        int(frame): {name: column[frames == frame] for name, column in columns.items()}
+        for frame in np.unique(frames)
+    }
+
+
 def iter_videos(labels: Path) -> Iterator[tuple[str, Path]]:
     """(name, Parquet file) of every labelled video, by name."""
     for entry in read_manifest(labels)["videos"]:
@@ -85,6 +110,13 @@ def read_lineage(file: Path) -> dict[str, Any]:
     if LINEAGE not in metadata:
         raise ValueError(f"{file} carries no lineage; it is not a file of a label dataset")
     return json.loads(metadata[LINEAGE])
+
+
+def skeleton_of(labels: Path) -> Skeleton:
+    """The skeleton of the labels' keypoints."""
+    for _, path in iter_videos(labels):
+        return skeleton_from_dict(read_lineage(path)["skeleton"])
+    raise ValueError(f"{labels} has no labelled video; its manifest.json says why")
 
 
 def read_manifest(labels: Path) -> dict[str, Any]:
@@ -116,24 +148,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """JSON written beside its place and renamed, with the format's name in it."""
-    temporary = beside(path)
-    text = json.dumps({"format": FORMAT, **value}, indent=1, sort_keys=False)
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+    """A whole JSON file with the format's name in it."""
+    files.write_json(path, {"format": FORMAT, **value})
 
 
 def write_rows(path: Path, table: pa.Table, lineage: Mapping[str, Any]) -> None:
-    """One Parquet file, written beside its place and renamed: a file that is there is whole."""
+    """A whole Parquet file."""
     metadata = {LINEAGE: json.dumps(lineage, sort_keys=True).encode()}
-    temporary = beside(path)
-    pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
-    os.replace(temporary, path)
-
-
-def beside(path: Path) -> Path:
-    """Where to write before renaming to `path`; what a killed process leaves is swept by its ending."""
-    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with whole_file(path) as beside:
+        pq.write_table(table.replace_schema_metadata(metadata), beside, compression="zstd")
 
 
 def rows_digest(table: pa.Table) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from vitpose.labels.schema import PERSON, array_of, read_labels, read_manifest
+from vitpose.labels.schema import people_by_frame, read_labels, read_manifest
 from vitpose.oks import oks_matrix
 from vitpose.skeletons.human import Skeleton
 from vitpose.video.boxes import archive_entry
@@ -41,17 +41,18 @@ def score_labels(labels: Path, ground_truth: Path, skeleton: Skeleton) -> dict[s
             raise ValueError(
                 f"{ground_truth}: {len(expected)} frames of {entry['video']}, which has {entry['frames']}"
             )
-        found = _by_frame(labels, entry["video"])
+        found = people_by_frame(read_labels(labels, entry["video"]))
         last: dict[Any, int] = {}
         for index, people in enumerate(expected):
             labelled = [any(point[2] > 0 for point in p["keypoints"]) for p in people]
             annotated += sum(labelled)
             if index not in found:
                 continue
-            poses, scores, tracks = found[index]
+            here = found[index]
+            scores = here["scores"].mean(axis=1) * here["bbox_score"]
             best = np.zeros(len(scores))
             counted = np.ones(len(scores), bool)
-            oks = _oks(poses, people, skeleton)
+            oks = _oks(here["keypoints"].astype(np.float64), people, skeleton)
             for n, m in zip(*linear_sum_assignment(-oks), strict=True):
                 if not labelled[m]:
                     counted[n] = oks[n, m] < MATCH
@@ -60,10 +61,11 @@ def score_labels(labels: Path, ground_truth: Path, skeleton: Skeleton) -> dict[s
                 total += oks[n, m]
                 if oks[n, m] >= MATCH:
                     identity = people[m]["track_id"]
-                    switches += last.get(identity, tracks[n]) != tracks[n]
-                    last[identity] = tracks[n]
+                    track = int(here["track_id"][n])
+                    switches += last.get(identity, track) != track
+                    last[identity] = track
             similarities += best[counted].tolist()
-            confidence += np.asarray(scores)[counted].tolist()
+            confidence += scores[counted].tolist()
     hits = np.asarray(similarities) >= MATCH
     order = np.argsort(-np.asarray(confidence), kind="stable")
     ranked = np.asarray(similarities)[order]
@@ -79,23 +81,6 @@ def score_labels(labels: Path, ground_truth: Path, skeleton: Skeleton) -> dict[s
         "identity_switches": int(switches),
         "people": annotated,
     }
-
-
-def _by_frame(labels: Path, video: str) -> dict[int, tuple[NDArray[np.float64], list[float], list[int]]]:
-    columns = ["frame_index", "status", "track_id", "bbox_score", "keypoints", "scores"]
-    table = read_labels(labels, video, columns)
-    rows = table.filter(np.asarray(table["status"]) == PERSON)
-    if not len(rows):
-        return {}
-    joints = len(rows["scores"][0])
-    keypoints = array_of(rows["keypoints"], 2 * joints).reshape(-1, joints, 2).astype(np.float64)
-    means = array_of(rows["scores"], joints).mean(axis=1) * rows["bbox_score"].to_numpy()
-    frames, tracks = rows["frame_index"].to_numpy(), rows["track_id"].to_numpy()
-    found = {}
-    for frame in np.unique(frames):
-        here = frames == frame
-        found[int(frame)] = (keypoints[here], means[here].tolist(), tracks[here].tolist())
-    return found
 
 
 def _oks(poses: NDArray[np.float64], people: list[Any], skeleton: Skeleton) -> NDArray[np.float64]:

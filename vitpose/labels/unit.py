@@ -1,14 +1,14 @@
 """One unit of work: a segment of a video in, one Parquet file out.
 
-The process that decodes a segment also detects and poses; only a small status leaves it. Plain
-functions, which know nothing of what spreads them over machines.
+The process that decodes a segment also detects and poses; only a small status leaves it. Knows nothing of
+what spreads units over machines.
 """
 
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from vitpose.video.detectors import NO_BOXES, Boxes, Detector, make_detector
 from vitpose.video.frames import Frame, read_segment
 
 ATTEMPTS = 3
-"""A unit that took its process down so often is given up, lest it take all of them down."""
+"""A unit that ended its process this often is given up, so that it does not end all of them."""
 
 BoxesOf = Callable[[Frame], Boxes]
 
@@ -100,7 +100,7 @@ class UnitWorker:
             **self.lineage,
             "video": unit.video,
             "skeleton": predictor.skeleton.to_dict(),
-            "protocol": predictor.protocol,
+            "protocol": asdict(predictor.protocol),
             "unit": unit.name,
             "digest": rows_digest(table),
         }

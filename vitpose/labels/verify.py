@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vitpose.files import file_digest
 from vitpose.labels.schema import PERSON, PLAN, VIDEOS, read_json, read_manifest, rows_digest
-from vitpose.video.frames import file_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def verify(labels: Path) -> VerifyReport:
     plan = read_json(labels / PLAN)
     problems = list(_against_plan(manifest, plan))
     listed = {entry["file"] for entry in manifest["videos"]}
-    here = sorted(f"{VIDEOS}/{path.name}" for path in (labels / VIDEOS).glob("*.parquet"))
+    here = sorted(f"{VIDEOS}/{path.name}" for path in (labels / VIDEOS).glob("[!.]*.parquet"))
     problems += [f"{file}: not in the manifest" for file in here if file not in listed]
     for entry in manifest["videos"]:
         problems += _video_problems(labels, entry)

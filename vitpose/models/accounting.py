@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, memory for training; by arithmetic, nothing is run.
+"""What a model costs: parameters and multiply-adds; by arithmetic, nothing is run.
 
 One multiply-accumulate is one MAC, of matrix products and convolutions alone (norms, softmax, GELU and
 biases are left out), per image. The paper's "GFLOPs" are these GMACs, of the backbone. The simple head
@@ -9,8 +9,7 @@ another order at a small part of that. Loads no torch, so that listing the sizes
 from dataclasses import dataclass
 
 from vitpose.models.config import PoseConfig
-from vitpose.models.sizes import MLP_RATIO, PATCH, SIZES, find_size
-from vitpose.models.windows import Windows, plan_windows
+from vitpose.models.sizes import MLP_RATIO, PATCH, SIZES, Windows, find_size, plan_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,38 +70,6 @@ def size_table() -> list[dict[str, object]]:
     return rows
 
 
-def activation_bytes(
-    config: PoseConfig,
-    *,
-    element_bytes: int = 4,
-    materialised: bool = False,
-    checkpointing: bool = False,
-) -> int:
-    """Bytes of activations that a training step keeps for its backward pass, per image.
-
-    Everything in `element_bytes` (4 for fp32) but the norms' and softmax's statistics, which are fp32;
-    parameters, gradients and optimizer are not in it. `materialised` keeps the attention weights, as
-    the plain product does; `checkpointing` keeps each block's input and, at the worst moment, one block.
-    """
-    size, (rows, columns) = find_size(config.size), config.grid_hw
-    patches = rows * columns
-    tokens = patches + _extra_tokens(config)
-    stream = tokens * size.embed_dim * element_bytes
-    statistics = tokens * 2 * 4
-    blocks = []
-    for windows in _plan(config):
-        attention = _attention_bytes(config, windows, element_bytes, materialised)
-        # Input of both norms, their outputs, the MLP's hidden channels before and after GELU.
-        blocks.append((4 + 2 * MLP_RATIO) * stream + 2 * statistics + attention)
-    kept = len(blocks) * stream + max(blocks) if checkpointing else sum(blocks)
-    image = 3 * config.image_hw[0] * config.image_hw[1] * element_bytes
-    features = patches * size.embed_dim * element_bytes  # what the head reads
-    if config.head == "classic":
-        enlarged = 4 * patches if config.stride == 8 else (4 + 16) * patches
-        features += 2 * enlarged * config.head_channels * element_bytes
-    return image + kept + stream + statistics + features
-
-
 def _plan(config: PoseConfig) -> list[Windows | None]:
     depth = find_size(config.size).depth
     return plan_windows(config.attention, depth, config.grid_hw, config.window_hw, config.global_blocks)
@@ -160,30 +127,3 @@ def _window_tokens(windows: Windows, extra: int) -> tuple[int, int]:
     """Queries and keys of one window."""
     queries = windows.window_hw[0] * windows.window_hw[1]
     return queries, queries + extra + (windows.count if windows.pool else 0)
-
-
-def _attention_bytes(
-    config: PoseConfig, windows: Windows | None, element_bytes: int, materialised: bool
-) -> int:
-    """Query, key, value, the mixed values, and the weights or their logarithmic sums."""
-    size, extra = find_size(config.size), _extra_tokens(config)
-    dim, heads = size.embed_dim * element_bytes, size.num_heads
-    tokens = config.grid_hw[0] * config.grid_hw[1] + extra
-    if windows is None:
-        weights = heads * tokens * (tokens * element_bytes if materialised else 4)
-        return 4 * tokens * dim + weights
-    queries, keys = _window_tokens(windows, extra)
-    all_queries, all_keys = windows.count * queries, windows.count * keys
-    pairs = all_queries * keys
-    kept = tokens * dim  # what the projection reads, back in the order of the map
-    if materialised:
-        kept += (all_queries + 2 * all_keys) * dim + heads * pairs * element_bytes
-    else:
-        kept += all_queries * (dim + heads * 4)  # mixed values and sums, in the order of the windows
-        kept += 3 * all_queries * dim + (2 * all_keys * dim if keys > queries else 0)
-    masked = windows.padded_hw != windows.grid_hw or windows.shift_hw != (0, 0)
-    if masked:
-        kept += pairs * (1 if materialised else element_bytes)  # SDPA turns the mask into numbers
-    if extra:
-        kept += 3 * tokens * dim  # the token's own attention over the whole map
-    return kept

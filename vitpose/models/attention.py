@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
-from vitpose.models.windows import Windows
+from vitpose.models.sizes import Windows
 
 
 class MapAttention(Attention):

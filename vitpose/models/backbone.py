@@ -7,16 +7,16 @@ leave before the feature map is formed. Parameter names are timm's (and MAE's): 
 """
 
 from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitpose.models.attention import MapAttention
-from vitpose.models.experts import ExpertMlp
-from vitpose.models.positions import resample_positions
 from vitpose.models.sizes import (
     LAYER_NORM_EPS,
     MLP_RATIO,
@@ -24,37 +24,15 @@ from vitpose.models.sizes import (
     PATCH_PADDING,
     find_size,
     grid_of,
+    plan_windows,
 )
-from vitpose.models.windows import plan_windows
 
 
 class PaddedPatchEmbed(PatchEmbed):
     """timm's patch embedding with a stride and a padding of its own."""
 
-    def __init__(
-        self,
-        img_size: tuple[int, int],
-        patch_size: int,
-        in_chans: int,
-        embed_dim: int,
-        bias: bool,
-        dynamic_img_pad: bool,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        stride: int,
-        padding: int,
-    ) -> None:
-        super().__init__(
-            img_size=img_size,
-            patch_size=patch_size,
-            in_chans=in_chans,
-            embed_dim=embed_dim,
-            bias=bias,
-            dynamic_img_pad=dynamic_img_pad,
-            device=device,
-            dtype=dtype,
-        )
+    def __init__(self, *, img_size: tuple[int, int], stride: int, padding: int, **options: Any) -> None:
+        super().__init__(img_size=img_size, **options)
         self.stride = stride
         self.proj.stride = (stride, stride)
         self.proj.padding = (padding, padding)
@@ -68,7 +46,7 @@ class PaddedPatchEmbed(PatchEmbed):
 
 
 class BackboneBlock(Block):
-    """timm's block; where its MLP has experts, it passes on which one."""
+    """timm's block; where its MLP has experts (`pose.ExpertMlp`), it passes on which one."""
 
     def forward(  # type: ignore[override]
         self, x: Tensor, dataset_index: Tensor | int | None = None
@@ -98,8 +76,6 @@ class Backbone(VisionTransformer):
         patch_padding: bool = True,
         drop_path: float = 0.0,
         layer_norm_eps: float = LAYER_NORM_EPS,
-        experts: int = 0,
-        expert_features: int = 0,
     ) -> None:
         grid_of(image_hw, stride)  # refuses what does not divide, before timm does
         if stride == 8 and not patch_padding:
@@ -128,11 +104,6 @@ class Backbone(VisionTransformer):
             block_fn=BackboneBlock,
             attn_layer=MapAttention,
         )
-        if experts:
-            dim = architecture.embed_dim
-            for block in self.blocks:
-                block.mlp = ExpertMlp(dim, dim * MLP_RATIO, experts, expert_features)
-                block.mlp.apply(_init_linear)
 
     @property
     def grid_hw(self) -> tuple[int, int]:
@@ -211,7 +182,19 @@ class Backbone(VisionTransformer):
                 block.attn.windows = windows
 
 
-def _init_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+def resample_positions(pos_embed: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:
+    """(1, N, D) embeddings on grid `from_hw` to grid `to_hw`.
+
+    Bicubic without anti-aliasing and with `align_corners=False`, as the official ViTPose loads MAE
+    weights (timm and MAE anti-alias when they shrink).
+    """
+    if pos_embed.shape[1] != from_hw[0] * from_hw[1]:
+        raise ValueError(
+            f"{pos_embed.shape[1]} position embeddings do not fill a grid of {from_hw[0]} x "
+            f"{from_hw[1]} tokens; give the grid they were trained on"
+        )
+    if from_hw == to_hw:
+        return pos_embed
+    grid = pos_embed.float().reshape(1, *from_hw, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=to_hw, mode="bicubic", align_corners=False)
+    return grid.permute(0, 2, 3, 1).reshape(1, to_hw[0] * to_hw[1], -1).to(pos_embed.dtype)

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from vitpose.models.sizes import LAYER_NORM_EPS, find_size, grid_of
-from vitpose.models.windows import plan_windows
+from vitpose.models.sizes import LAYER_NORM_EPS, find_size, grid_of, plan_windows
 from vitpose.skeletons.human import COCO_17, Skeleton, skeleton_from_dict
 
 

@@ -1,14 +1,12 @@
-"""The files of a model folder: `model.safetensors` and `config.json`, nothing pickled.
+"""Model folders: `model.safetensors` and `config.json`, nothing pickled.
 
-A folder is written beside its place and renamed, so that one that is there is whole. A weight that is
-missing, unexpected or of another shape is a `ValueError`, and nothing is loaded. `weights` says what the
-folders hold.
+config.json holds the architecture, the preprocessing and where the model came from: everything needed to
+run it. Three kinds: a pose model (`weights`), a masked autoencoder (`mae`), or the bare encoder that
+importing foreign MAE weights leaves. A weight that is missing, unexpected or of another shape is a
+`ValueError`, and nothing is loaded.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,25 +15,54 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vitpose.files import whole_folder
+
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = "vitpose/1"
 
+PREPROCESSING = {
+    "color": "RGB",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "padding": 1.25,
+    "warp": "udp",
+}
+"""What the input is: colours / 255, less mean, over std; the box grown by `padding`, warped as UDP."""
+
+
+def save_folder(
+    folder: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a model folder; one that is there already is replaced at once.
+
+    Args:
+        folder: its place.
+        kind: pose, mae or encoder.
+        config: the architecture, ready for JSON.
+        weights: by name.
+        provenance: any JSON: the run, the data, what the model started from.
+    """
+    described = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": dict(config),
+        "preprocessing": PREPROCESSING,
+        "provenance": dict(provenance),
+    }
+    write_folder(folder, described, weights)
+
 
 def write_folder(folder: Path, described: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write config.json and model.safetensors; a folder that is there already is replaced at once."""
-    folder = Path(folder).absolute()
+    """Write what config.json says, and the weights; a folder that is there is replaced at once."""
     text = json.dumps(dict(described), indent=2) + "\n"
     plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        made.chmod(0o755)
+    with whole_folder(Path(folder)) as made:
         save_file(plain, made / WEIGHTS, metadata={"format": "pt"})
         (made / CONFIG).write_text(text)
-        replace_folder(made, folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
 
 
 def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
@@ -68,17 +95,6 @@ def first_few(keys: Iterable[str], count: int = 4) -> str:
     listed = list(keys)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
     return ", ".join(listed[:count]) + more
-
-
-def replace_folder(made: Path, folder: Path) -> None:
-    """Put the finished folder `made` (on the same file system) in the place of `folder`."""
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        os.rename(folder, old / "old")
-        os.rename(made, folder)
-        shutil.rmtree(old)
-    else:
-        os.rename(made, folder)
 
 
 def load_exactly(

@@ -14,34 +14,20 @@ The paper is silent on three points; here:
 import torch
 from torch import Tensor, nn
 
-from vitpose.models.freezing import freeze
-from vitpose.models.pose import PoseModel
+from vitpose.models.pose import PoseModel, freeze
 
 
-def attach_knowledge_token(model: PoseModel, token: Tensor | None) -> None:
-    """Give a model a knowledge token.
+def learn_only_token(teacher: PoseModel) -> None:
+    """Give a teacher a new knowledge token of its own width, which is all that it will learn.
 
-    Args:
-        model: gets the token; its config says so from now on.
-        token: None for a new learnable token of the model's own width (the teacher's part); or the
-            learned token, (C,) or (1, 1, C), which is frozen (the student's part).
-    """
-    if token is None:
-        new = nn.init.trunc_normal_(torch.empty(1, 1, model.backbone.embed_dim), std=0.02)
-        model.set_knowledge_token(new, learnable=True)
-    else:
-        model.set_knowledge_token(token.reshape(1, 1, -1), learnable=False)
-
-
-def learn_only_token(model: PoseModel) -> nn.Parameter:
-    """Freeze everything but the model's knowledge token and return the token.
-
-    The frozen teacher stays in eval mode through `train()`: its batch statistics and full depth are
+    The rest is frozen and stays in eval mode through `train()`: its batch statistics and full depth are
     part of what it has learned.
     """
-    if model.knowledge_token is None:
-        raise ValueError("the model has no knowledge token; call attach_knowledge_token(model, None)")
-    for part in model.children():
-        freeze(part)
-    model.knowledge_token.requires_grad_(True)
-    return model.knowledge_token
+    freeze(teacher)
+    new = nn.init.trunc_normal_(torch.empty(1, 1, teacher.backbone.embed_dim), std=0.02)
+    teacher.set_knowledge_token(new, learnable=True)
+
+
+def attach_knowledge_token(student: PoseModel, token: Tensor) -> None:
+    """Give a student the learned token, (C,) or (1, 1, C), frozen; its config says so from now on."""
+    student.set_knowledge_token(token.reshape(1, 1, -1), learnable=False)

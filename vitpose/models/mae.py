@@ -2,16 +2,17 @@
 
 The encoder is the pose model's backbone; only the kept patches are embedded and encoded. As published:
 fixed sin-cos positions, a class token in encoder and decoder (dropped afterwards), a narrow decoder, mean
-squared error on the masked patches. Against the published code, to save work without changing the
-numbers: the decoder leaves the tokens in shuffled order (attention does not care), and predicts masked
+squared error on the masked patches. Unlike the published code, to save work without changing the
+numbers, the decoder leaves the tokens in shuffled order (attention does not care) and predicts masked
 patches only.
 
-MAE pretrains with unpadded patches and the pose model then runs the same weights with padding 2;
-`patch_padding` makes the two alike, if you want it.
+MAE pretrains with unpadded patches, and the pose model then runs the same weights with padding 2;
+`patch_padding` makes the two alike.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from vitpose.models.attention import MapAttention
 from vitpose.models.backbone import Backbone
-from vitpose.models.positions import sincos_positions
+from vitpose.models.folders import WEIGHTS, load_exactly, read_config, read_weights, save_folder
 from vitpose.models.sizes import MLP_RATIO, PATCH, PATCH_PADDING, find_size, grid_of
 
 
@@ -100,47 +101,25 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_pred = nn.Linear(width, PATCH * PATCH * 3)
         self._initialise()
 
-    def forward(
-        self, images: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised images (B, 3, H, W) to (loss, pred, mask).
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Normalised images (B, 3, H, W) to the scalar loss.
 
-        Args:
-            images: as above.
-            generator: of the masks, on the images' device; None for PyTorch's own.
-
-        Returns:
-            loss: scalar, mean over the hidden patches.
-            pred: (B, N, 16*16*3) without gradient, each patch as (row, column, colour); normalised by
-                its patch where `norm_pix_loss`; zero for the patches that were seen.
-            mask: (B, N), 1 where hidden.
+        `generator`, on the images' device, draws the masks; None for PyTorch's own.
         """
-        shuffled = self.random_order(images, generator)
-        kept = self.kept_count
-        latent = self.encode(images, shuffled[:, :kept])
-        hidden = shuffled[:, kept:]
-        predicted = self.decode(latent, shuffled)
-        target = take(patchify(images), hidden)
-        if self.config.norm_pix_loss:
-            mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
-            target = (target - mean) / (variance + 1e-6).sqrt()
-        loss = F.mse_loss(predicted.float(), target.float())
-        pred = torch.zeros(*shuffled.shape, predicted.shape[-1], device=images.device)
-        pred.scatter_(1, hidden[..., None].expand_as(predicted), predicted.detach().float())
-        mask = torch.zeros(shuffled.shape, device=images.device).scatter_(1, hidden, 1.0)
-        return loss, pred, mask
+        ids_shuffle, ids_keep = self.random_masking(images, generator)
+        latent = self.encode(images, ids_keep)
+        pred = self.decode(latent, ids_shuffle)
+        return self.loss(images, pred, ids_shuffle[:, ids_keep.shape[1] :])
 
-    @property
-    def kept_count(self) -> int:
-        """Patches of a picture that the encoder sees."""
-        rows, columns = self.encoder.grid_hw
-        return int(rows * columns * (1 - self.config.mask_ratio))
+    def random_masking(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Patch indices (B, N) in random order, each picture's its own, and the first of them (B, n).
 
-    def random_order(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        """(B, N) patch indices in random order, one order a picture; the first are kept."""
+        The encoder sees those n; the others are hidden.
+        """
         count = self.encoder.pos_embed.shape[1]
         noise = torch.rand(len(images), count, device=images.device, generator=generator)
-        return noise.argsort(dim=1)
+        ids_shuffle = noise.argsort(dim=1)
+        return ids_shuffle, ids_shuffle[:, : int(count * (1 - self.config.mask_ratio))]
 
     def encode(self, images: Tensor, ids_keep: Tensor) -> Tensor:
         """The patches `ids_keep` (B, n) to their encoding with the class token last, (B, n + 1, D)."""
@@ -158,15 +137,26 @@ class MaskedAutoencoder(nn.Module):
         tokens = F.linear(patches, kernel, projection.bias) + take(positions, ids_keep)
         return self.encoder.encode(tokens, self.cls_token)
 
-    def decode(self, latent: Tensor, shuffled: Tensor) -> Tensor:
-        """(B, n + 1, D) and the (B, N) order to predictions for the hidden patches, (B, N - n, 768)."""
+    def decode(self, latent: Tensor, ids_shuffle: Tensor) -> Tensor:
+        """(B, n + 1, D) and the (B, N) order to predictions for the hidden patches, (B, N - n, 768).
+
+        Each patch as (row, column, colour), less its mean and over its deviation where `norm_pix_loss`.
+        """
         x = self.decoder_embed(latent)
         kept = latent.shape[1] - 1
-        hidden = self.mask_token.to(x.dtype).expand(len(x), shuffled.shape[1] - kept, -1)
-        positions = take(self.decoder_pos_embed.expand(len(x), -1, -1), shuffled)
-        tokens = torch.cat([x[:, :-1], hidden], dim=1) + positions
+        mask_tokens = self.mask_token.to(x.dtype).expand(len(x), ids_shuffle.shape[1] - kept, -1)
+        positions = take(self.decoder_pos_embed.expand(len(x), -1, -1), ids_shuffle)
+        tokens = torch.cat([x[:, :-1], mask_tokens], dim=1) + positions
         tokens = self.decoder_blocks(torch.cat([tokens, x[:, -1:]], dim=1))
         return self.decoder_pred(self.decoder_norm(tokens[:, kept:-1]))
+
+    def loss(self, images: Tensor, pred: Tensor, ids_hidden: Tensor) -> Tensor:
+        """Mean squared error of `pred` (B, N - n, 768), for the patches `ids_hidden` (B, N - n)."""
+        target = take(patchify(images), ids_hidden)
+        if self.config.norm_pix_loss:
+            mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
+            target = (target - mean) / (variance + 1e-6).sqrt()
+        return F.mse_loss(pred.float(), target.float())
 
     def _initialise(self) -> None:
         """As published: linears and patch projection (as a matrix) Xavier uniform, tokens N(0, 0.02)."""
@@ -178,6 +168,19 @@ class MaskedAutoencoder(nn.Module):
         nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
+
+
+def save_mae(mae: MaskedAutoencoder, folder: Path, *, provenance: Mapping[str, Any]) -> None:
+    """Write the folder of a pretrained model, decoder included (training can go on from it)."""
+    save_folder(folder, "mae", mae.config.to_dict(), mae.state_dict(), provenance)
+
+
+def load_mae(folder: Path) -> MaskedAutoencoder:
+    """The pretrained model of a folder, in eval mode."""
+    described = read_config(folder, "mae")
+    mae = MaskedAutoencoder(MAEConfig.from_dict(described["config"]))
+    load_exactly(mae, read_weights(folder / WEIGHTS), str(folder))
+    return mae.eval()
 
 
 def patchify(images: Tensor) -> Tensor:
@@ -197,3 +200,24 @@ def unpatchify(patches: Tensor, image_hw: tuple[int, int]) -> Tensor:
 def take(tokens: Tensor, ids: Tensor) -> Tensor:
     """(B, N, C) tokens at (B, n) indices: (B, n, C)."""
     return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def sincos_positions(dim: int, grid_hw: tuple[int, int]) -> Tensor:
+    """(1, N, dim) float32 fixed embeddings of MAE: the first half encodes the column, the second the row.
+
+    Each half is [sin, cos] of position * 10000^(-k / (dim/4)), k = 0 .. dim/4 - 1 (MAE's pos_embed.py,
+    where "w goes first").
+    """
+    if dim % 4:
+        raise ValueError(f"sin-cos position embeddings need a width divisible by 4, got {dim}")
+    omega = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    rows, columns = torch.meshgrid(
+        torch.arange(grid_hw[0], dtype=torch.float64),
+        torch.arange(grid_hw[1], dtype=torch.float64),
+        indexing="ij",
+    )
+    halves = []
+    for axis in (columns, rows):
+        angle = axis.reshape(-1, 1) * omega
+        halves += [angle.sin(), angle.cos()]
+    return torch.cat(halves, dim=1).float()[None]

@@ -1,16 +1,16 @@
-"""The whole model: a backbone, a head for each skeleton, perhaps a knowledge token."""
+"""The whole model: a backbone, a head for each skeleton, perhaps experts and a knowledge token."""
 
 from dataclasses import replace
-from typing import Any
+from types import MethodType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vitpose.models.backbone import Backbone
 from vitpose.models.config import PoseConfig as PoseConfig
-from vitpose.models.experts import ExpertMlp
 from vitpose.models.heads import ClassicHead, SimpleHead
-from vitpose.models.sizes import find_size
+from vitpose.models.sizes import MLP_RATIO, find_size
 
 
 class HeatmapModel(nn.Module):
@@ -46,9 +46,11 @@ class PoseModel(HeatmapModel):
             patch_padding=config.patch_padding,
             drop_path=config.drop_path_rate,
             layer_norm_eps=config.layer_norm_eps,
-            experts=config.experts,
-            expert_features=config.part if config.experts else 0,
         )
+        if config.experts:
+            dim = self.backbone.embed_dim
+            for block in self.backbone.blocks:
+                block.mlp = ExpertMlp(dim, dim * MLP_RATIO, config.experts, config.part)
         self.backbone.set_attention(config.attention, config.window_hw, config.global_blocks)
         self.heads = nn.ModuleList(build_head(config, s.num_keypoints) for s in config.skeletons)
         self.knowledge_token = None
@@ -64,11 +66,7 @@ class PoseModel(HeatmapModel):
         """
         if self.config.experts and dataset_index is None:
             dataset_index = head
-        return self.heads[head](self.features(images, dataset_index))
-
-    def features(self, images: Tensor, dataset_index: Tensor | int | None = None) -> Tensor:
-        """The feature map (B, D, H / stride, W / stride) that every head reads."""
-        return self.backbone(images, self.projected_token(), dataset_index)
+        return self.heads[head](self.backbone(images, self.projected_token(), dataset_index))
 
     def projected_token(self) -> Tensor | None:
         """The knowledge token in this model's width (1, 1, D), None without one."""
@@ -118,6 +116,38 @@ class PoseModel(HeatmapModel):
         self.config = replace(self.config, **changes)
 
 
+class ExpertMlp(nn.Module):
+    """ViTPose+ (ViTPose++): an MLP whose last output channels come from one expert per dataset.
+
+    Only the second linear is split: of the D output channels the first D - part are shared, the last
+    `part` are computed by the expert of the sample's dataset. There is no gate. Linears start truncated
+    normal 0.02, as the backbone's.
+    """
+
+    def __init__(self, dim: int, hidden: int, experts: int, part: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim - part)
+        self.experts = nn.ModuleList(nn.Linear(hidden, part) for _ in range(experts))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, dataset_index: Tensor | int = 0) -> Tensor:
+        """(B, N, D) to (B, N, D); `dataset_index` is one int or (B,) integers."""
+        hidden = self.act(self.fc1(x))
+        if isinstance(dataset_index, int):
+            special = self.experts[dataset_index](hidden)
+        else:
+            # All experts on all samples, then each sample's own: a static graph, and every expert
+            # gets a gradient in every step, which distributed training needs.
+            each = torch.stack([expert(hidden) for expert in self.experts], dim=1)
+            special = each[torch.arange(len(x), device=x.device), dataset_index]
+        return torch.cat([self.fc2(hidden), special], dim=-1)
+
+
 def build_head(config: PoseConfig, num_keypoints: int) -> nn.Module:
     """A decoder for one skeleton, initialised as published."""
     dim = find_size(config.size).embed_dim
@@ -134,27 +164,28 @@ def build_model(config: PoseConfig) -> PoseModel:
     return PoseModel(config)
 
 
-def merge_expert(model: PoseModel, head: int) -> PoseModel:
-    """A plain model of one skeleton that computes what a ViTPose+ model does with this head's expert.
+def freeze_part(model: PoseModel, part: Literal["none", "attention", "ffn"]) -> None:
+    """Partial finetuning (ViTPose's table 5, official `_freeze_stages`): what stays as it is.
 
-    The source is left as it is.
+    "attention" freezes each block's attention and the norm before it; "ffn" each block's MLP and the norm
+    before it, and with them the embeddings. The optimizer is to be given the parameters with
+    `requires_grad` only.
     """
-    config = model.config
-    if not config.experts:
-        raise ValueError("the model has no experts to merge; it is plain already")
-    if not 0 <= head < len(config.skeletons):
-        raise ValueError(f"head {head} does not exist; there are 0 .. {len(config.skeletons) - 1}")
-    plain = PoseModel(replace(config, experts=0, skeletons=(config.skeletons[head],)))
-    prefix = f"heads.{head}."
-    weights = {}
-    for key, value in model.state_dict().items():
-        if key.startswith(prefix):
-            weights["heads.0." + key.removeprefix(prefix)] = value
-        elif not key.startswith("heads.") and ".mlp." not in key:
-            weights[key] = value
-    for i, block in enumerate(model.backbone.blocks):
-        if isinstance(block.mlp, ExpertMlp):
-            merged = block.mlp.merged(head).state_dict()
-            weights |= {f"backbone.blocks.{i}.mlp.{k}": v for k, v in merged.items()}
-    plain.load_state_dict(weights)
-    return plain.train(model.training)
+    names = {"none": (), "attention": ("attn", "norm1"), "ffn": ("mlp", "norm2")}[part]
+    for block in model.backbone.blocks:
+        for name in names:
+            freeze(block.get_submodule(name))
+    if part == "ffn":
+        freeze(model.backbone.patch_embed)
+        model.backbone.pos_embed.requires_grad_(False)
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradient, and eval mode through every later `train()` of the module or of what holds it."""
+    module.requires_grad_(False)
+    module.eval()
+    object.__setattr__(module, "train", MethodType(_stay, module))
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

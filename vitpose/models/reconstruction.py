@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vitpose.models.mae import MaskedAutoencoder, patchify, unpatchify
+from vitpose.models.mae import MaskedAutoencoder, patchify, take, unpatchify
 
 
 @torch.no_grad()
@@ -22,12 +22,15 @@ def reconstruct(mae: MaskedAutoencoder, images: Tensor, seed: int) -> tuple[Tens
     """
     mae.eval()
     generator = torch.Generator(images.device).manual_seed(seed)
-    _, pred, mask = mae(images, generator)
+    ids_shuffle, ids_keep = mae.random_masking(images, generator)
+    pred = mae.decode(mae.encode(images, ids_keep), ids_shuffle).float()
     patches = patchify(images)
+    ids_restore = ids_shuffle.argsort(dim=1)
+    pred = take(torch.cat([torch.zeros_like(patches[:, : ids_keep.shape[1]]), pred], dim=1), ids_restore)
     if mae.config.norm_pix_loss:
         mean, deviation = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
         pred = pred * (deviation + 1e-6).sqrt() + mean
-    hidden = mask[..., None]
+    hidden = (ids_restore >= ids_keep.shape[1]).float()[..., None]
     size = images.shape[2], images.shape[3]
     shown = unpatchify(patches * (1 - hidden), size)
     restored = unpatchify(patches * (1 - hidden) + pred * hidden, size)

@@ -1,42 +1,23 @@
-"""Model folders: `model.safetensors` and `config.json`, nothing pickled.
+"""Pose models in their folders: saved, loaded, and started from the encoder of another folder."""
 
-config.json holds the architecture with its skeletons, the preprocessing and where the model came from:
-everything needed to run it. Three kinds: a pose model, a masked autoencoder, or the bare encoder that
-importing foreign MAE weights leaves. A weight that is missing, unexpected or of another shape is a
-`ValueError`, and nothing is loaded.
-"""
-
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
+from vitpose.files import file_digest
+from vitpose.models.backbone import resample_positions
 from vitpose.models.folders import (
-    FORMAT,
     WEIGHTS,
     existing_file,
     first_few,
     load_exactly,
     read_config,
     read_weights,
-    write_folder,
+    save_folder,
 )
-from vitpose.models.mae import MAEConfig, MaskedAutoencoder
 from vitpose.models.pose import PoseConfig, PoseModel
-from vitpose.models.positions import resample_positions
 from vitpose.models.sizes import grid_of
-
-PREPROCESSING = {
-    "color": "RGB",
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
-    "padding": 1.25,
-    "warp": "udp",
-}
-"""What the input is: colours / 255, less mean, over std; the box grown by `padding`, warped as UDP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +42,8 @@ class LoadReport:
 
 
 def save_model(model: PoseModel, folder: Path, *, provenance: Mapping[str, Any]) -> None:
-    """Write a model folder; one that is there already is replaced at once.
-
-    `provenance` is any JSON: the run, the data, what the model started from.
-    """
-    _save(model, folder, "pose", model.config.to_dict(), provenance)
+    """Write a model folder; one that is there already is replaced at once (see `save_folder`)."""
+    save_folder(folder, "pose", model.config.to_dict(), model.state_dict(), provenance)
 
 
 def load_model(folder: Path, *, image_hw: tuple[int, int] | None = None) -> PoseModel:
@@ -76,32 +54,6 @@ def load_model(folder: Path, *, image_hw: tuple[int, int] | None = None) -> Pose
     if image_hw is not None and image_hw != model.config.image_hw:
         model.set_input_size(image_hw)
     return model.eval()
-
-
-def save_mae(mae: MaskedAutoencoder, folder: Path, *, provenance: Mapping[str, Any]) -> None:
-    """Write the folder of a pretrained model, decoder included (training can go on from it)."""
-    _save(mae, folder, "mae", mae.config.to_dict(), provenance)
-
-
-def load_mae(folder: Path) -> MaskedAutoencoder:
-    """The pretrained model of a folder, in eval mode."""
-    described = read_config(folder, "mae")
-    mae = MaskedAutoencoder(MAEConfig.from_dict(described["config"]))
-    load_exactly(mae, read_weights(folder / WEIGHTS), str(folder))
-    return mae.eval()
-
-
-def save_encoder(
-    weights: Mapping[str, Tensor],
-    folder: Path,
-    *,
-    size: str,
-    image_hw: tuple[int, int],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Write the folder of a bare encoder: a backbone's weights, at stride 16, without its last norm."""
-    config = {"size": size, "image_hw": list(image_hw)}
-    write_folder(folder, _describe("encoder", config, provenance), weights)
 
 
 def load_encoder(model: PoseModel, folder: Path) -> LoadReport:
@@ -146,25 +98,4 @@ def load_encoder(model: PoseModel, folder: Path) -> LoadReport:
 
 def weights_digest(folder: Path) -> str:
     """SHA-256 of the weights file, in hex."""
-    with existing_file(folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _save(
-    module: nn.Module,
-    folder: Path,
-    kind: str,
-    config: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> None:
-    write_folder(folder, _describe(kind, config, provenance), module.state_dict())
-
-
-def _describe(kind: str, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "kind": kind,
-        "config": dict(config),
-        "preprocessing": PREPROCESSING,
-        "provenance": dict(provenance),
-    }
+    return file_digest(existing_file(folder / WEIGHTS))

@@ -5,14 +5,12 @@ Articulated bodies, drawn with their occlusions, as a COCO keypoint dataset. Ima
 
 What the annotations say: a keypoint has visibility 0 outside the frame (x = y = 0, as COCO has it), 1
 inside it but hidden by another person, the own body or an object, 2 seen. Box, area and segmentation are
-those of the person's visible pixels, as COCO's are. A person of whom fewer than 80 pixels would be seen
-is not drawn at all; one of whom more is seen is always annotated, even with no keypoint in the frame
-(num_keypoints 0, which COCO's evaluation ignores).
+those of the person's visible pixels, as COCO's are. A person with fewer than 80 visible pixels is not
+drawn at all; everyone else is annotated, even with no keypoint in the frame (num_keypoints 0, which
+COCO's evaluation ignores).
 """
 
-import json
 import multiprocessing
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from vitpose.files import whole_folder, write_json
 from vitpose.people import scene
 from vitpose.people.background import develop
 from vitpose.people.camera import Camera, sample_camera
 from vitpose.people.figure import Solids
 from vitpose.people.render import Light
-from vitpose.skeletons.human import COCO_17, Skeleton
+from vitpose.skeletons.files import coco_category
+from vitpose.skeletons.human import COCO_17
 
 Image = NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ class PeopleConfig:
     difficulty: float = 0.5
     """Scales how odd the poses are, how close people stand, clutter, noise and occlusion."""
     suit_probability: float = 0.0
-    """Share of people in a suit whose colours tell left from right (`people_suit`); the rest wear
+    """Share of people in a suit whose colours tell left from right (`suit`); the rest wear
     clothes."""
     clutter: float = 1.0
     """Factor on the background's clutter."""
@@ -144,17 +144,6 @@ def annotation_of(person: scene.SeenPerson, annotation_id: int, image_id: int) -
     }
 
 
-def category_of(skeleton: Skeleton) -> dict[str, Any]:
-    """The COCO category that names a skeleton's keypoints; limbs count from 1 there."""
-    return {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
-    }
-
-
 def _write_image(job: tuple[Path, int, int, PeopleConfig]) -> tuple[dict, list[dict]]:
     folder, seed, index, config = job
     image, people, quality = render_image(seed, index, config)
@@ -190,45 +179,30 @@ def _write_images(
         yield from pool.imap(_write_image, jobs, chunksize=16)
 
 
-def fresh_folder(out: Path) -> Path:
-    """An empty folder beside `out` to write into before it is renamed to `out`.
-
-    Raises `ValueError` where `out` exists already.
-    """
-    if out.exists():
-        raise ValueError(f"{out} exists already; remove it or write to another folder")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
-
-
 def write_people_dataset(
     out: Path, *, count: int, seed: int, config: PeopleConfig, workers: int = 1
 ) -> None:
-    """Writes `count` images to out/images/ and their COCO annotations to out/annotations.json.
+    """Write `count` images to out/images/ and their COCO annotations to out/annotations.json.
 
-    `out` must not exist; it appears only when it is whole. With `workers` > 1 as many processes draw, to
-    the same bytes.
+    An `out` that exists is replaced, once the new one is whole. With `workers` > 1 as many processes
+    draw, to the same bytes.
 
-    Raises `ValueError` where `out` exists or `count` or `workers` is below 1.
+    Raises `ValueError` where `count` or `workers` is below 1.
     """
     if count < 1 or workers < 1:
         raise ValueError(f"count and workers must be at least 1, got {count} and {workers}")
-    out = Path(out)
-    partial = fresh_folder(out)
-    (partial / "images").mkdir()
     images: list[dict] = []
     annotations: list[dict] = []
-    for entry, notes in _write_images(partial / "images", count, seed, config, workers):
-        images.append(entry)
-        annotations.extend(notes)
-    document = {
-        "info": {"description": "built-in people", "seed": seed, "config": asdict(config)},
-        "licenses": [],
-        "images": images,
-        "annotations": annotations,
-        "categories": [category_of(COCO_17)],
-    }
-    (partial / "annotations.json").write_text(json.dumps(document))
-    partial.rename(out)
+    with whole_folder(out) as folder:
+        (folder / "images").mkdir()
+        for entry, notes in _write_images(folder / "images", count, seed, config, workers):
+            images.append(entry)
+            annotations.extend(notes)
+        document = {
+            "info": {"description": "built-in people", "seed": seed, "config": asdict(config)},
+            "licenses": [],
+            "images": images,
+            "annotations": annotations,
+            "categories": [coco_category(COCO_17)],
+        }
+        write_json(folder / "annotations.json", document, indent=None)

@@ -1,7 +1,7 @@
 """One built-in person: build, clothes and the solid parts that a body is drawn from.
 
 A part is the convex hull of two ellipsoids, each carried by a joint, with one row of surface material.
-Left and right are dressed alike: only the way a body faces tells them apart (`people_suit` changes
+Left and right are dressed alike: only the way a body faces tells them apart (`suit` changes
 that). Knows nothing of cameras; lengths are metres.
 """
 

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 MIN_VISIBLE_PIXELS = 80
-"""A person of whom less than this is seen is taken out of the picture."""
+"""A person with fewer visible pixels is left out of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +167,8 @@ def draw_people(
 ) -> tuple[draw.Drawn, list[int]] | None:
     """The map of ids, owned by indices into `actors`, and the indices of those who are in it.
 
-    People of whom fewer than `MIN_VISIBLE_PIXELS` are seen are left out: nobody is in the picture
-    without being in the answer. None where there is nothing to draw.
+    People with fewer than `MIN_VISIBLE_PIXELS` are left out, so that everyone in the picture is in the
+    answer. None where there is nothing to draw.
     """
     present = [i for i, actor in enumerate(actors) if _in_front(camera, actor.keypoints)]
     while True:
@@ -193,7 +193,7 @@ def render(
     others: Sequence[Solids],
     image: Image,
 ) -> list[SeenPerson]:
-    """Draws everyone into `image` (H, W, 3), in place, and says what is seen of each."""
+    """Draw everyone into `image` (H, W, 3), in place, and return what is seen of each."""
     result = draw_people(camera, light, actors, others)
     if result is None:
         return []

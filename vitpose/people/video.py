@@ -2,10 +2,9 @@
 
 People walk or run through, stop and wave, cross one another, leave the frame and come back. Motion,
 clothes and camera are as in the pictures (see `people.dataset`), but smooth in time. Video i depends
-only on (seed, i); the encoder runs on one thread, so the same libraries write the same bytes.
+only on (seed, i): the same versions of the libraries write the same bytes, in any process.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,15 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.files import whole_folder, write_json
 from vitpose.people import scene
 from vitpose.people.background import grain
 from vitpose.people.camera import Camera, look_at
-from vitpose.people.dataset import fresh_folder
 from vitpose.people.motion import Walker, sample_walker
 from vitpose.people.render import Light
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
+
+
+_AVX2 = 11  # OpenCV's CV_CPU_AVX2, for which Python has no name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,9 @@ def _encode(path: Path, images: list[Image], config: ArchiveConfig) -> None:
         stream.width, stream.height = config.image_wh
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(config.crf), "preset": "veryfast", "threads": "1"}
+        if cv2.checkHardwareSupport(_AVX2):
+            # x264's AVX-512 code turns equal frames into other bytes from one process to the next.
+            stream.options |= {"x264-params": "asm=avx2"}
         stream.codec_context.thread_count = 1
         stream.time_base = Fraction(1, config.fps)
         for number, image in enumerate(images):
@@ -155,31 +160,29 @@ def _truth(people: list[scene.SeenPerson]) -> list[dict[str, Any]]:
 
 
 def write_people_archive(out: Path, *, count: int, seed: int, config: ArchiveConfig) -> None:
-    """Writes `count` videos, out/people_000.mp4 ..., and out/ground_truth.json.
+    """Write `count` videos, out/people_000.mp4 ..., and out/ground_truth.json.
 
-    The truth has, per video, its size, rate and frames; per frame everyone of whom at least 80 pixels are
-    seen: `track_id` (from 1, the same person for the whole video, also after leaving the frame),
+    The truth has, per video, its size, rate and frames; per frame everyone with at least 80 visible
+    pixels: `track_id` (from 1, the same person for the whole video, also after leaving the frame),
     `bbox_xywh` and `area` of the visible pixels, and `keypoints` (17, 3) with visibility as in
-    `people.dataset`. `out` must not exist; it appears only when it is whole.
+    `people.dataset`. An `out` that exists is replaced, once the new one is whole.
 
-    Raises `ValueError` where `out` exists or `count` is below 1.
+    Raises `ValueError` where `count` is below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    out = Path(out)
-    partial = fresh_folder(out)
     videos = {}
-    for index in range(count):
-        clip = sample_clip(seed, index, config)
-        frames = render_clip(np.random.default_rng((seed, index, 1)), clip, config)
-        name = f"people_{index:03d}.mp4"
-        _encode(partial / name, [image for image, _ in frames], config)
-        videos[name] = {
-            "width": config.image_wh[0],
-            "height": config.image_wh[1],
-            "fps": config.fps,
-            "frames": [_truth(people) for _, people in frames],
-        }
-    document = {"skeleton": "coco", "seed": seed, "config": asdict(config), "videos": videos}
-    (partial / "ground_truth.json").write_text(json.dumps(document))
-    partial.rename(out)
+    with whole_folder(out) as folder:
+        for index in range(count):
+            clip = sample_clip(seed, index, config)
+            frames = render_clip(np.random.default_rng((seed, index, 1)), clip, config)
+            name = f"people_{index:03d}.mp4"
+            _encode(folder / name, [image for image, _ in frames], config)
+            videos[name] = {
+                "width": config.image_wh[0],
+                "height": config.image_wh[1],
+                "fps": config.fps,
+                "frames": [_truth(people) for _, people in frames],
+            }
+        document = {"skeleton": "coco", "seed": seed, "config": asdict(config), "videos": videos}
+        write_json(folder / "ground_truth.json", document, indent=None)

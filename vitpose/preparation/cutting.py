@@ -18,19 +18,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.data.shard_format import Record
-from vitpose.geometry import padded_region
+from vitpose.data.prepared import MAX_SCALE, MAX_SHIFT
+from vitpose.data.shards import Record
+from vitpose.geometry import PADDING, padded_region
 from vitpose.pixels import decode_rgb, encode_jpeg
 from vitpose.preparation.leaks import HeldOutImages, fingerprint
 from vitpose.preparation.rows import PersonRow, Rejected
 
-MAX_SCALE = 1.5
-"""Largest zoom-out of the augmentation that a stored crop has room for."""
-
-MAX_SHIFT = 0.2
-"""Largest shift of the crop's center, in box sizes, that a stored crop has room for."""
-
 Array = NDArray[np.float64]
+
+_WHOLE_OVERSAMPLE = 2  # stored pixels on a whole image's longer side, per pixel of the network's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +168,38 @@ def cut_in_threads(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def image_rows(people: Iterable[PersonRow]) -> list[PersonRow]:
+    """One row for each photograph of `people`, its box all of it, with one keypoint, not labelled.
+
+    Cut with a `crop_wh` of `stored_wh` they are stored whole, for pretraining "without cropping"
+    (ViTPose, table 3).
+    """
+    by_image = {(row.dataset, row.image_path): row for row in people}
+    return [
+        PersonRow(
+            dataset=row.dataset,
+            image_id=row.image_id,
+            annotation_id=row.image_id,
+            image_path=row.image_path,
+            image_wh=row.image_wh,
+            bbox_xywh=np.array([0.0, 0.0, row.image_wh[0], row.image_wh[1]]),
+            area=float(row.image_wh[0] * row.image_wh[1]),
+            keypoints_image=np.zeros((1, 2)),
+            visibility=np.zeros(1, np.uint8),
+        )
+        for row in by_image.values()
+    ]
+
+
+def stored_wh(crop_wh: tuple[int, int]) -> tuple[int, int]:
+    """The `crop_wh` that gives a whole image's longer side twice the pixels of the network's longer side.
+
+    At most: so the largest parts that MAE's crop takes are shrunk, and the least are enlarged.
+    """
+    side = round(_WHOLE_OVERSAMPLE * max(crop_wh) * PADDING)
+    return side, side
 
 
 def _all_rejected(people: list[PersonRow], reason: str) -> list[Record | Rejected]:

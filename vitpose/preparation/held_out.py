@@ -6,13 +6,13 @@ They are evaluated on their original images, because the published protocol cuts
 import hashlib
 import json
 import math
-import os
 from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitpose.files import write_text
 from vitpose.pixels import decode_rgb
 from vitpose.preparation.leaks import Fingerprint, fingerprint
 from vitpose.preparation.rows import PersonRow, PersonSet, Rejected
@@ -32,7 +32,7 @@ class HeldOut:
 
 
 def write_held_out(content: dict[str, Any], people: PersonSet, path: Path, *, workers: int) -> HeldOut:
-    """Writes the ground truth of `people`, read from the COCO mapping `content`, beside its place.
+    """Write the ground truth of `people`, read from the COCO mapping `content`.
 
     Crowd regions and people without keypoints stay: the protocol needs them. An image that does not
     decode leaves with its people. An annotation without `area`, which the evaluation would refuse, gets
@@ -62,9 +62,7 @@ def write_held_out(content: dict[str, Any], people: PersonSet, path: Path, *, wo
     ]
     index = {"images": images, "annotations": annotations, "categories": content["categories"]}
     text = json.dumps(index, sort_keys=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text + "\n")
-    os.replace(beside, path)
+    write_text(path, text + "\n")
     hashes = "".join(prints[image_id].sha256 for image_id in sorted(prints))
     return HeldOut(
         digest=hashlib.sha256((text + hashes).encode()).hexdigest(),

@@ -29,8 +29,6 @@ class JointCount:
 class Overview:
     """Of a `PersonSet`'s usable people."""
 
-    people: int
-    images: int
     joints: tuple[JointCount, ...]
     smallest_image_wh: tuple[int, int]
     """Of the image with the fewest pixels, as the annotations state it."""
@@ -54,8 +52,6 @@ def overview(people: PersonSet) -> Overview:
     by_pixels = sorted(images.values(), key=lambda wh: wh[0] * wh[1])
     heights = np.quantile([row.bbox_xywh[3] for row in people.rows], QUANTILES)
     return Overview(
-        people=len(people.rows),
-        images=len(images),
         joints=tuple(
             JointCount(
                 name=name,

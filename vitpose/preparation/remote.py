@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from vitpose.files import whole_file
 from vitpose.preparation.readers.coco_parts import leaves_folder
 
 _STREAMS = 32
@@ -46,8 +47,8 @@ def local_path(place: str, storage: Path) -> Path:
 def mirror(filesystem: fs.FileSystem, path: str, into: Path) -> Path:
     """Makes `into` the same file or folder as `path`: copies what is new, removes what is gone.
 
-    A file is taken as unchanged where size and time of change are; it is written beside its place and
-    renamed, so that what a killed run leaves is whole. Returns `into`.
+    A file counts as unchanged where its size and time of change are. What a killed run leaves is whole.
+    Returns `into`.
 
     Raises `FileNotFoundError` where nothing is at `path`, `ValueError` for a name that leaves the folder.
     """
@@ -57,7 +58,6 @@ def mirror(filesystem: fs.FileSystem, path: str, into: Path) -> Path:
             into.unlink()
         raise FileNotFoundError(f"nothing at {path}; put the data there or name the right place")
     if info.type == fs.FileType.File:
-        into.parent.mkdir(parents=True, exist_ok=True)
         _copy(filesystem, info, into)
         return into
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
@@ -66,8 +66,6 @@ def mirror(filesystem: fs.FileSystem, path: str, into: Path) -> Path:
     for old in [one for one in into.rglob("*") if one.is_file()]:
         if old.relative_to(into).as_posix() not in files:
             old.unlink()
-    for folder in {(into / name).parent for name in files}:
-        folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_STREAMS) as pool:
         list(pool.map(lambda item: _copy(filesystem, item[1], into / item[0]), files.items()))
     return into
@@ -78,12 +76,11 @@ def _copy(filesystem: fs.FileSystem, info: fs.FileInfo, target: Path) -> None:
         there = target.stat()
         if (there.st_size, there.st_mtime_ns) == (info.size, info.mtime_ns):
             return
-    beside = target.with_name(target.name + ".partial")
-    with filesystem.open_input_stream(info.path) as stream, beside.open("wb") as file:
-        shutil.copyfileobj(stream, file, 1 << 20)
-    if info.mtime_ns is not None:
-        os.utime(beside, ns=(info.mtime_ns, info.mtime_ns))
-    os.replace(beside, target)
+    with whole_file(target) as beside:
+        with filesystem.open_input_stream(info.path) as stream, beside.open("wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+        if info.mtime_ns is not None:
+            os.utime(beside, ns=(info.mtime_ns, info.mtime_ns))
 
 
 def _inside(path: str, root: str) -> str:

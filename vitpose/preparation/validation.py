@@ -1,12 +1,43 @@
-"""Is too much of a data set unusable?"""
+"""The rows that are not used: their file, their reasons, and whether they are too many."""
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vitpose.files import whole_file
 from vitpose.preparation.rows import CROWD, LEAK_NEAR, LEAK_SAME, NO_KEYPOINTS, Rejected
 
 BY_DESIGN = (CROWD, NO_KEYPOINTS)
 """Reasons that say nothing of a data set's health: the published recipe skips these people."""
+
+
+_COLUMNS = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("image", pa.string()),
+        ("annotation_id", pa.int64()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def save_rejected(rejected: Iterable[Rejected], path: Path) -> None:
+    """`rejected.parquet`: one row each, sorted, so that equal content is equal bytes."""
+    ordered = sorted(
+        (asdict(one) for one in rejected),
+        key=lambda r: (r["dataset"], r["image"], r["annotation_id"] or 0, r["reason"]),
+    )
+    with whole_file(path) as beside:
+        pq.write_table(pa.Table.from_pylist(ordered, schema=_COLUMNS), beside)
+
+
+def load_rejected(path: Path) -> list[Rejected]:
+    """The inverse of `save_rejected`."""
+    return [Rejected(**row) for row in pq.read_table(path).to_pylist()]
 
 
 def rejected_counts(rejected: Iterable[Rejected]) -> dict[str, int]:
@@ -18,8 +49,8 @@ def rejected_counts(rejected: Iterable[Rejected]) -> dict[str, int]:
 def rejected_share(rejected: Iterable[Rejected], used: int) -> float:
     """Share of people that should be usable and are not, 0 to 1.
 
-    Reasons in `BY_DESIGN` and leaks count neither above nor below the line; nor do image entries, whose
-    people count for themselves.
+    Reasons in `BY_DESIGN` and leaks count neither as usable nor as broken; nor do image entries, whose
+    people are counted themselves.
     """
     broken = sum(_is_broken(one) for one in rejected)
     return broken / (broken + used) if broken else 0.0

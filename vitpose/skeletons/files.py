@@ -1,4 +1,4 @@
-"""Skeletons from files: a COCO category, or a small JSON file.
+"""Skeletons in files: a COCO category, or a small JSON file.
 
 Knows the published skeletons by their keypoints' names.
 """
@@ -40,6 +40,17 @@ PUBLISHED = (
 _LOWER_BODY = re.compile(r"hip|pelvis|knee|ankle|foot|heel|toe|back_paw|tail", re.IGNORECASE)
 
 _OPTIONAL = ("flip_pairs", "sigmas", "limbs", "upper_body")
+
+
+def coco_fields(skeleton: Skeleton) -> dict[str, Any]:
+    """What a COCO category says of a skeleton: names, and limbs, which count from 1 there."""
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]
+    return {"keypoints": list(skeleton.keypoints), "skeleton": limbs}
+
+
+def coco_category(skeleton: Skeleton) -> dict[str, Any]:
+    """The category of a COCO file of people, its id 1."""
+    return {"id": 1, "name": "person", "supercategory": "person", **coco_fields(skeleton)}
 
 
 def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skeleton:

@@ -114,7 +114,7 @@ def keypoint_map(source: Skeleton, target: Skeleton) -> tuple[int | None, ...]:
     - the top of the head is CrowdPose's "head" too;
     - MPII's "upper_neck" is the "neck" of AI Challenger, CrowdPose and LSP; its "thorax" and PoseTrack's
       "head_bottom" are not;
-    - nothing of an animal is a person's, whatever its name (`skeletons_animal`).
+    - nothing of an animal is a person's, whatever its name (`skeletons.animal`).
 
     These are the pairs with which mmpose joins the same data sets (RTMPose's configs body8 and Halpe-26),
     with LSP by its names. Hips, necks and heads of COCO, CrowdPose, LSP and MPII were measured to lie at

@@ -45,12 +45,6 @@ def output_distillation(heatmaps: Tensor, teacher_heatmaps: Tensor) -> Tensor:
     return (heatmaps.float() - teacher_heatmaps.float()).square().mean()
 
 
-def reconstruction_loss(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Of a masked autoencoder, which computes it itself."""
-    device = next(model.parameters()).device
-    return model(images.to(device, non_blocking=True)), {}
-
-
 def pose_loss(sigma: float) -> LossFunction:
     """Heatmaps of a batch against Gaussians of `sigma` heatmap pixels, drawn on the model's device."""
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from vitpose.files import file_digest
 from vitpose.video.detectors import NO_BOXES, Boxes
-from vitpose.video.frames import file_digest
 
 SUFFIXES = (".json", ".txt", ".parquet")
 PERSON_CATEGORY = 1

@@ -10,7 +10,6 @@ that the decoder marks as damaged counts as undecodable, since part of its pictu
 that the decoder does not report cannot be seen from here.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitpose.files import file_digest
 from vitpose.video.packets import (
+    PacketTimes,
     Segment,
     decode,
     open_video,
@@ -71,32 +72,46 @@ class VideoInfo:
     """Frames at the end that the container lists and the file does not hold (a truncated file)."""
 
 
-def probe(path: Path) -> VideoInfo:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probed:
+    """A video and its packets, from one pass over the file."""
+
+    path: Path
+    info: VideoInfo
+    packets: PacketTimes
+
+    def segment(self, start: int, stop: int) -> Segment:
+        """Frames `start` to `stop` (exclusive)."""
+        return segment_at(self.packets, start, stop)
+
+    def segments(self, frames: int) -> list[Segment]:
+        """Segments of `frames` frames, the last one shorter: a function of the file alone."""
+        if frames < 1:
+            raise ValueError(f"a segment needs at least 1 frame, got {frames}")
+        total = self.info.frames
+        return [self.segment(i, min(i + frames, total)) for i in range(0, total, frames)]
+
+
+def probe(path: Path) -> Probed:
     """Count, size, rate, rotation and digest of a video, from its packets and its first good frame.
 
     Raises:
         ValueError: not a video, no video stream, or no frame decodes; the message is the reason.
     """
     packets = scan_packets(path)
-    with open_video(path) as (container, stream):
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        first = None
-        count = 0
-        for frame in decode(container, stream):
-            count += 1
-            if first is None and frame is not None and not frame.is_corrupt:
-                first = frame
-            if first is not None and packets.timed:
-                break
-    if first is None:
-        raise ValueError(f"{path}: none of its {len(packets.times) or count} frames decodes")
-    rotation = _rotation(first)
-    width, height = first.width, first.height
+    count = len(packets.times) + packets.missing
+    if not packets.timed:  # then only the decoder knows
+        with open_video(path) as (container, stream):
+            count = sum(1 for _ in decode(container, stream))
+    if packets.first is None:
+        raise ValueError(f"{path}: none of its {len(packets.times)} frames decodes")
+    rotation = _rotation(packets.first)
+    width, height = packets.first.width, packets.first.height
     if rotation in (90, -90):
         width, height = height, width
-    return VideoInfo(
-        frames=len(packets.times) + packets.missing if packets.timed else count,
-        fps=rate,
+    info = VideoInfo(
+        frames=count,
+        fps=packets.fps,
         width=width,
         height=height,
         rotation=rotation,
@@ -104,28 +119,20 @@ def probe(path: Path) -> VideoInfo:
         timed=packets.timed,
         missing=packets.missing if packets.timed else 0,
     )
+    return Probed(path=path, info=info, packets=packets)
 
 
-def segments(path: Path, info: VideoInfo, frames: int) -> list[Segment]:
-    """The video in segments of `frames` frames, the last one shorter: a function of the file alone."""
-    if frames < 1:
-        raise ValueError(f"a segment needs at least 1 frame, got {frames}")
-    packets = scan_packets(path) if info.timed else None
-    bounds = [(i, min(i + frames, info.frames)) for i in range(0, info.frames, frames)]
-    return [segment_at(packets, start, stop) for start, stop in bounds]
-
-
-def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+def read_frames(video: Path | Probed, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
     """Frames `start` to `stop` (exclusive; None: to the end) in display order.
 
-    Reads the whole file once to number the frames; `read_segment` does without.
+    A path is probed first, which reads the whole file; `read_segment` does without.
     """
-    info = probe(path)
-    stop = info.frames if stop is None else min(stop, info.frames)
-    if not 0 <= start:
+    probed = probe(video) if isinstance(video, Path) else video
+    stop = probed.info.frames if stop is None else min(stop, probed.info.frames)
+    if start < 0:
         raise ValueError(f"start must not be negative, got {start}")
     if start < stop:
-        yield from read_segment(path, segment_at(scan_packets(path) if info.timed else None, start, stop))
+        yield from read_segment(probed.path, probed.segment(start, stop))
 
 
 def read_segment(path: Path, segment: Segment) -> Iterator[Frame]:
@@ -152,12 +159,6 @@ def read_segment(path: Path, segment: Segment) -> Iterator[Frame]:
         for frame in _read_by_time(path, segment, None):
             if frame.index >= due:
                 yield frame
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_by_time(path: Path, segment: Segment, seek_dts: int | None) -> Iterator[Frame]:

@@ -1,8 +1,7 @@
 """The compressed side of a video: opening it, its packets, when they are shown, where to enter it.
 
-Everything that PyAV can raise ends here: as a `ValueError` with the reason where the file cannot be
-used at all, as a missing picture where one packet cannot. Makes no
-pictures.
+No error of PyAV leaves this file: it becomes a `ValueError` with the reason where the file cannot be used
+at all, and a missing picture where one packet cannot. Makes no images.
 """
 
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from typing import Any
 import av
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PacketTimes:
-    """All that demuxing tells."""
+    """What one pass over a video's packets tells."""
 
     times: list[int]
     """Presentation times in display order; of no use where not `timed`."""
@@ -25,6 +24,10 @@ class PacketTimes:
     """Every packet has its own presentation time."""
     missing: int
     """Packets that the container lists beyond the end of the file."""
+    fps: float
+    """Average rate; 0 where the container states none."""
+    first: Any | None
+    """The first frame that decodes undamaged, as PyAV has it; None where none does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,33 +86,33 @@ def demux(container: Any, stream: Any) -> Iterator[Any]:
 def decode(container: Any, stream: Any) -> Iterator[Any]:
     """Decoded frames in display order; None in the place of a packet that the decoder refused."""
     for packet in demux(container, stream):
-        if not packet.size:
-            continue
-        if packet.is_discard:
-            yield from _attempt(stream, packet) or []
-            continue
-        frames = _attempt(stream, packet)
-        yield from [None] if frames is None else frames
-    yield from _attempt(stream, None) or []
+        yield from _decoded(stream, packet)
+    yield from _decoded(stream, None)
 
 
-def _attempt(stream: Any, packet: Any) -> list[Any] | None:
+def _decoded(stream: Any, packet: Any | None) -> list[Any]:
+    """What the decoder gives for a packet, or at the end of the file (None)."""
+    if packet is not None and not packet.size:
+        return []
     try:
         return stream.codec_context.decode(packet)
     except av.error.FFmpegError:
-        return None
+        return [] if packet is None or packet.is_discard else [None]
 
 
 def scan_packets(path: Path) -> PacketTimes:
-    """Demux a whole video: cheap, since nothing is decoded."""
+    """Demux a whole video once. Cheap: only as much is decoded as the first good frame needs."""
     times: list[int] = []
     keys: list[tuple[int, int]] = []
     timed = True
     listed = 0
     last_dts: int | None = None
+    first = None
     with open_video(path) as (container, stream):
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
         for packet in demux(container, stream):
             listed += 1
+            first = first or _undamaged(_decoded(stream, packet))
             if packet.is_discard or not packet.size:  # empty, or cut away by an edit list
                 continue
             if packet.pts is None or (
@@ -122,16 +125,28 @@ def scan_packets(path: Path) -> PacketTimes:
             times.append(packet.pts)
             if packet.is_keyframe and packet.dts is not None:
                 keys.append((packet.pts, packet.dts))
+        first = first or _undamaged(_decoded(stream, None))
         # Only MP4 and MOV list their samples exactly; the counts in other headers are estimates.
         exact = "mp4" in container.format.name
         missing = max(0, stream.frames - listed) if exact else 0
     timed = timed and len(set(times)) == len(times)
-    return PacketTimes(sorted(times) if timed else times, keys, timed, missing)
+    return PacketTimes(
+        times=sorted(times) if timed else times,
+        keys=keys,
+        timed=timed,
+        missing=missing,
+        fps=fps,
+        first=first,
+    )
 
 
-def segment_at(packets: PacketTimes | None, start: int, stop: int) -> Segment:
-    """Frames `start` to `stop`; `packets` is None for a video without usable times."""
-    if packets is None:
+def _undamaged(frames: list[Any]) -> Any | None:
+    return next((frame for frame in frames if frame is not None and not frame.is_corrupt), None)
+
+
+def segment_at(packets: PacketTimes, start: int, stop: int) -> Segment:
+    """Frames `start` to `stop` (exclusive)."""
+    if not packets.timed:
         return Segment(start=start, stop=stop)
     held = len(packets.times)
     missing = max(0, stop - max(start, held))

@@ -3,7 +3,6 @@
 Knows nothing of poses.
 """
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +11,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.labels.schema import beside
+from vitpose.files import whole_file
 
 
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float, *, crf: int = 23) -> int:
-    """Write images (H, W, 3), all of one size, and return how many; written beside and renamed.
+    """Write images (H, W, 3), all of one size, and return how many; whole or not at all.
 
     Args:
         path: ends in .mp4.
@@ -27,31 +26,28 @@ def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float, *, 
     Raises:
         ValueError: no image, or images of different sizes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
     rate = Fraction(fps or 25).limit_denominator(1001)
     shape: tuple[int, ...] | None = None
     count = 0
-    try:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=rate)
-            stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
-            for image in images:
-                if shape is None:
-                    shape = image.shape
-                    stream.height, stream.width = (side + side % 2 for side in shape[:2])
-                elif image.shape != shape:
-                    raise ValueError(f"{path}: image {count} is {image.shape}, the first {shape}")
-                padded = np.pad(image, [(0, s % 2) for s in shape[:2]] + [(0, 0)])
-                frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
-                frame.pts = count
-                container.mux(stream.encode(frame))
-                count += 1
+    with (
+        whole_file(path) as beside,
+        av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=rate)
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        for image in images:
             if shape is None:
-                raise ValueError(f"{path}: no image to write")
-            container.mux(stream.encode(None))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+                shape = image.shape
+                stream.height, stream.width = (side + side % 2 for side in shape[:2])
+            elif image.shape != shape:
+                raise ValueError(f"{path}: image {count} is {image.shape}, the first {shape}")
+            padded = np.pad(image, [(0, s % 2) for s in shape[:2]] + [(0, 0)])
+            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
+            frame.pts = count
+            container.mux(stream.encode(frame))
+            count += 1
+        if shape is None:
+            raise ValueError(f"{path}: no image to write")
+        container.mux(stream.encode(None))
     return count

@@ -23,7 +23,7 @@ COMMANDS = (
 
 def vitpose(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli.main", *map(str, arguments)]
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONPATH": root, "COLUMNS": "100", "TERM": "dumb"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
 
@@ -128,7 +128,7 @@ def test_predict_draws_pictures_and_videos_and_writes_coco(place: Path, tmp_path
     assert done.returncode == 3 and "broken.mp4" in done.stderr
     drawn = cv2.imread(str(tmp_path / "out" / "photo.png"))
     assert drawn is not None and drawn.shape == (80, 60, 3) and not np.array_equal(drawn, picture)
-    assert probe(tmp_path / "out" / "people_000.mp4").frames == 12
+    assert probe(tmp_path / "out" / "people_000.mp4").info.frames == 12
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     images = json.loads((tmp_path / "out" / "images.json").read_text())["images"]
     assert len(results) == len(images) == 13

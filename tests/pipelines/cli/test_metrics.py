@@ -10,8 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
-from tests.data.readers.test_mpii_reader import rectangle, structs, write_mat
 from tests.pipelines.conftest import tiny_dataset
+from tests.preparation.readers.test_mpii_reader import rectangle, structs, write_mat
 
 
 def vitpose(*arguments: str | Path) -> Result:

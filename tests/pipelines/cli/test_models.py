@@ -7,7 +7,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
-from pipelines.registry import promotion
+from pipelines.registry import audit, promotion
 
 
 def vitpose(*arguments: str) -> Result:
@@ -22,7 +22,7 @@ def gated(three: Path) -> Path:
 
 
 def entries() -> list[tuple[str, str, str]]:
-    return [(e.action, e.version, e.why) for e in promotion.history("vitpose").events]
+    return [(e.action, e.version, e.why) for e in audit.history("vitpose").events]
 
 
 def test_promote_obeys_the_gate(gated: Path) -> None:
@@ -40,7 +40,7 @@ def test_force_passes_the_gate_by_and_the_log_says_so(gated: Path) -> None:
     assert forced.exit_code == 0 and forced.stdout == "vitpose: champion 3 -> 1, forced\n"
     assert entries()[-1] == ("force", "1", "faster")
     assert " force " in vitpose("history", "vitpose").stdout
-    assert promotion.history("vitpose").problems == ()
+    assert audit.history("vitpose").problems == ()
     assert vitpose("rollback", "vitpose").stdout == "vitpose: champion 1 -> 3\n"
     assert vitpose("promote", "vitpose", "1").exit_code == 1
 

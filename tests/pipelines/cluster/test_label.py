@@ -26,7 +26,7 @@ DEADLINE_S = 300
 def start(place: Path, out: str, *more: str) -> "subprocess.Popen[str]":
     arguments = ["label", "archive", "--model", "model", "--boxes", "ground_truth", "--out", out]
     command = [sys.executable, "-m", "pipelines.cli.main", *arguments, "--segment-frames", "4", *more]
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONPATH": root, "VITPOSE_WORKERS": "1"}
     environment.pop("RAY_ADDRESS", None)
     with (place / f"{out}.log").open("w") as log:
@@ -95,7 +95,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(place: Path) -> None:
     process = start(place, "killed")
     units = place / "killed" / "units"
     began = time.monotonic()
-    while len(list(units.glob("*.parquet"))) < 5:
+    while len(list(units.glob("[!.]*.parquet"))) < 5:
         assert time.monotonic() - began < DEADLINE_S and process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,22 +1,25 @@
 """What finetuning and distillation share."""
 
 import json
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from pipelines import params
 from pipelines.cluster.pose import Recipe, pose_config, write_model
-from pipelines.cluster.worker import share
+from pipelines.cluster.train import refusing
+from pipelines.cluster.worker import Job, share
 from pipelines.params import ModelConfig
 from pipelines.stages import finetune
 from tests.pipelines.conftest import prepare_people
 from vitpose.data.prepared import load_prepared
-from vitpose.models.freezing import freeze_part
-from vitpose.models.pose import PoseConfig, build_model
+from vitpose.models.backbone import Backbone
+from vitpose.models.pose import PoseConfig, build_model, freeze_part
 from vitpose.models.sizes import SIZES
 from vitpose.models.weights import load_model, read_config
 from vitpose.training.optim import OptimConfig
@@ -119,3 +122,33 @@ def test_parameters_are_plain_values() -> None:
     )
     assert json.loads(json.dumps(recorded))["recipe"]["augmentation"]["flip_probability"] == 0.5
     assert recorded["size"] == "nano" and recorded["init"] is None
+
+
+def test_a_worker_is_a_few_frames_from_the_network(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads a training, or its stack trace, passes few files; at most eight calls of ours."""
+    context = SimpleNamespace(get_world_rank=lambda: 1, get_world_size=lambda: 2)
+    monkeypatch.setattr("ray.train.get_context", lambda: context)
+    monkeypatch.setattr("ray.train.get_checkpoint", lambda: None)
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("ray.train.torch.prepare_model", lambda model, **_: model)
+    frames: list[str] = []
+
+    def forward(*_: Any) -> None:
+        frames.extend(frame.filename for frame in traceback.extract_stack())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Backbone, "forward", forward)
+    job = Job(
+        name="finetune-nano-0", fingerprint="0", epochs=1, optim=OptimConfig(), precision="auto", seed=0,
+        mlflow_run_id="", mlflow_uri="", threads=1, log=str(tmp_path / "progress.log"),
+    )  # fmt: skip
+    settings = {
+        "job": job, "recipe": RECIPE, "architecture": SMALL, "data": prepared, "init": None,
+    }  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        refusing(finetune.worker)(settings)
+    root = Path(finetune.__file__).parents[2]
+    ours = [f for f in frames if any(f.startswith(str(root / p)) for p in ("vitpose", "pipelines"))]
+    assert len(ours) + 1 <= 8, ours  # the network's own frame is the test's here

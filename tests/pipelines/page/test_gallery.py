@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.page import gallery as pictures
 from pipelines.page.gallery import KIND_COLORS, gallery, worst
+from tests.evaluation.predicting import process
 from tests.pipelines.conftest import tiny_dataset
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.errors import INVERSION, MISS, diagnose
@@ -22,8 +23,14 @@ def evaluator(tmp_path: Path) -> KeypointEvaluator:
     for n, person in enumerate(evaluator.truth.persons):
         keypoints = person.keypoints_image.copy()
         keypoints[:3] += 200.0 * n
-        evaluator.process(
-            person.image_id, person.annotation_id, keypoints[None], np.full((1, 17), 0.8), [1.0], [2400.0]
+        process(
+            evaluator,
+            person.image_id,
+            person.annotation_id,
+            keypoints[None],
+            np.full((1, 17), 0.8),
+            [1.0],
+            [2400.0],
         )
     return evaluator
 
@@ -50,8 +57,14 @@ def test_the_order_is_that_of_oks_and_then_of_distance(evaluator: KeypointEvalua
         evaluator.reset()
         for person, far in zip(evaluator.truth.persons, lost, strict=True):
             keypoints = person.keypoints_image[None] + far
-            evaluator.process(
-                person.image_id, person.annotation_id, keypoints, np.ones((1, 17)), [1.0], [2400.0]
+            process(
+                evaluator,
+                person.image_id,
+                person.annotation_id,
+                keypoints,
+                np.ones((1, 17)),
+                [1.0],
+                [2400.0],
             )
         assert pictures._worst_first(pair(evaluator))[0] == first
 
@@ -72,7 +85,7 @@ def test_an_error_is_drawn_in_the_colour_of_its_kind(tmp_path: Path) -> None:
 
     def drawn(keypoints: np.ndarray) -> int:
         evaluator.reset()
-        evaluator.process(1, 1, keypoints[None], np.full((1, 17), 0.01), [1.0], [2400.0])
+        process(evaluator, 1, 1, keypoints[None], np.full((1, 17), 0.01), [1.0], [2400.0])
         panel = worst(evaluator, images)[:200]  # without the words
         return int((np.abs(panel.astype(int) - KIND_COLORS[INVERSION]).max(axis=-1) < 40).sum())
 
@@ -84,6 +97,6 @@ def test_an_error_is_drawn_in_the_colour_of_its_kind(tmp_path: Path) -> None:
 def test_predictions_of_nobody_are_not_shown(tmp_path: Path) -> None:
     evaluator = KeypointEvaluator(tiny_dataset(tmp_path / "prepared") / "val.json", COCO_17)
     far = evaluator.truth.persons[0].keypoints_image[None] + 1000
-    evaluator.process(1, None, far, np.full((1, 17), 0.8), [1.0], [2400.0])
+    process(evaluator, 1, None, far, np.full((1, 17), 0.8), [1.0], [2400.0])
     with pytest.raises(ValueError, match="nobody to show"):
         worst(evaluator, tmp_path / "prepared" / "images")

@@ -8,6 +8,8 @@ import pytest
 
 from pipelines.registry import audit, promotion
 from pipelines.registry import versions as registry
+from pipelines.registry.appending import Conflict, append
+from pipelines.registry.client import connect
 from pipelines.registry.gate import GateConfig
 
 GATE = GateConfig(minimum_AP=0.5, margin_AP=0.01)
@@ -17,7 +19,7 @@ def test_consider_promotes_the_better_and_refuses_the_worse(three):
     assert promotion.consider("vitpose", "2", GATE).promoted
     assert not promotion.consider("vitpose", "1", GATE).promoted
     assert promotion.consider("vitpose", "3", GATE).promoted
-    past = promotion.history("vitpose")
+    past = audit.history("vitpose")
     assert past.problems == ()
     assert [(e.action, e.version, e.champion_after) for e in past.events] == [
         ("promote", "2", "2"),
@@ -35,7 +37,7 @@ def test_a_decision_is_not_recorded_twice(three):
         assert not promotion.consider("vitpose", "1", GATE).promoted
     again = promotion.consider("vitpose", "2", GATE)
     assert again.promoted and again.reason.startswith("no champion before")
-    assert len(promotion.history("vitpose").events) == 2
+    assert len(audit.history("vitpose").events) == 2
 
 
 def test_champion_of_other_data_is_measured_again_when_that_is_possible(
@@ -53,7 +55,7 @@ def test_champion_of_other_data_is_measured_again_when_that_is_possible(
 
     assert promotion.consider("vitpose", "2", GATE, remeasure=remeasure).promoted
     assert asked == ["1"]
-    assert promotion.history("vitpose").events[-1].figures["AP"]["champion"] == 0.5
+    assert audit.history("vitpose").events[-1].figures["AP"]["champion"] == 0.5
 
 
 def test_rollback_returns_to_the_champion_before_each_time(three):
@@ -83,17 +85,17 @@ def test_interrupted_promotion_is_completed_by_the_next_decision(three):
     event = audit.Event(
         action="promote", version="2", champion_before="1", champion_after="2", who="x", why="y"
     )
-    audit.append(registry.connect(), "vitpose", event, promotion.history("vitpose").head)
+    append(connect(), "vitpose", event, audit.history("vitpose").head)
     # Here the process dies: the log says 2, the alias 1.
-    assert any("interrupted" in p for p in promotion.history("vitpose").problems)
+    assert any("interrupted" in p for p in audit.history("vitpose").problems)
     assert not promotion.consider("vitpose", "1", GATE).promoted
     assert promotion.champion("vitpose").version == "2"
 
 
 def test_alias_moved_by_hand_is_reported(three):
     promotion.promote("vitpose", "1", why="test")
-    registry.connect().set_registered_model_alias("vitpose", "champion", "3")
-    assert any("by hand" in p for p in promotion.history("vitpose").problems)
+    connect().set_registered_model_alias("vitpose", "champion", "3")
+    assert any("by hand" in p for p in audit.history("vitpose").problems)
 
 
 # --- races
@@ -107,14 +109,14 @@ def _promote(job):
             "vitpose", version, why="race", who=f"writer {version}",
             expected=audit.Head(position=position, sha256=sha256),
         )  # fmt: skip
-    except audit.Conflict as conflict:
+    except Conflict as conflict:
         return version, str(conflict)
     return version, None
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(three):
     promotion.promote("vitpose", "1", why="before")
-    head = promotion.history("vitpose").head
+    head = audit.history("vitpose").head
     jobs = [(version, head.position, head.sha256) for version in ("2", "3")]
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         results = dict(pool.map(_promote, jobs))
@@ -123,16 +125,16 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(three):
     told = next(message for message in results.values() if message is not None)
     assert f"writer {winners[0]} decided first" in told
     assert promotion.champion("vitpose").version == winners[0]
-    past = promotion.history("vitpose")
+    past = audit.history("vitpose")
     assert past.problems == ()
     assert [e.version for e in past.effective] == ["1", *winners]
 
 
 def test_an_entry_that_lost_the_race_decides_nothing(three):
     """The narrow case, without luck: both have passed the check of the head when the first writes."""
-    client = registry.connect()
+    client = connect()
     promotion.promote("vitpose", "1", why="before")
-    head = promotion.history("vitpose").head
+    head = audit.history("vitpose").head
     create = client.create_model_version
 
     def overtaken(*args, **kwargs):
@@ -144,9 +146,9 @@ def test_an_entry_that_lost_the_race_decides_nothing(three):
     event = audit.Event(
         action="promote", version="3", champion_before="1", champion_after="3", who="loser", why="y"
     )
-    with pytest.raises(audit.Conflict, match="winner decided first"):
-        audit.append(client, "vitpose", event, head)
-    past = promotion.history("vitpose")
+    with pytest.raises(Conflict, match="winner decided first"):
+        append(client, "vitpose", event, head)
+    past = audit.history("vitpose")
     assert past.problems == ()
     assert [(e.version, e.effective) for e in past.events] == [("1", True), ("2", True), ("3", False)]
     assert promotion.champion("vitpose").version == "2"
@@ -165,4 +167,4 @@ def test_a_slow_writer_does_not_undo_a_faster_one(three, monkeypatch):
     monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", slow)
     promotion.promote("vitpose", "2", why="first")
     assert promotion.champion("vitpose").version == "3"
-    assert promotion.history("vitpose").problems == ()
+    assert audit.history("vitpose").problems == ()

@@ -3,8 +3,10 @@
 import mlflow
 import pytest
 
+from pipelines import place
 from pipelines.registry import promotion
 from pipelines.registry import versions as registry
+from pipelines.registry.client import list_models
 
 # --- versions
 
@@ -32,7 +34,7 @@ def test_candidate_is_the_newest(three):
 def test_the_run_is_linked_when_this_server_has_it(mlflow_home, model_folder, figures):
     from pipelines.experiments import experiment_id
 
-    client = mlflow.MlflowClient(registry.tracking_uri())
+    client = mlflow.MlflowClient(place.tracking_uri())
     run = client.create_run(experiment_id()).info.run_id
     version = registry.register_version("vitpose", model_folder(0), figures(0.6), run_id=run)
     assert version.run_id == run
@@ -66,13 +68,13 @@ def test_incomplete_folder_and_foreign_metrics_are_refused(mlflow_home, model_fo
 def test_no_registry_is_an_error_not_an_empty_database(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(FileNotFoundError, match="no model registry"):
-        registry.list_models()
+        list_models()
     assert not (tmp_path / "none.db").exists()
 
 
 def test_audit_logs_are_not_models(three):
     promotion.promote("vitpose", "1", why="test")
-    assert registry.list_models() == ["vitpose"]
+    assert list_models() == ["vitpose"]
 
 
 # --- resolving

@@ -13,23 +13,25 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipelines.cluster import pose as pose_training
-from pipelines.cluster.pose import Recipe
 from pipelines.page.gallery import gallery
 from pipelines.stages import evaluate as stage
 from pipelines.stages.evaluate import EvaluateConfig, evaluate
 from tests.pipelines.conftest import prepare_people
 from vitpose.data.augmentation import NO_AUGMENTATION
+from vitpose.data.loading import pose_loader
 from vitpose.data.prepared import load_prepared
+from vitpose.data.shards import CropShards
 from vitpose.evaluation import held_out as scoring
 from vitpose.evaluation.annotation_inference import predict_annotations
+from vitpose.evaluation.quick import HeldOut
 from vitpose.geometry import clip_bbox
 from vitpose.inference import PosePredictor
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_model, save_model, weights_digest
 from vitpose.pixels import read_rgb
 from vitpose.training.engine import fit
-from vitpose.training.optim import build_optimizer
+from vitpose.training.losses import pose_loss
+from vitpose.training.optim import OptimConfig, build_optimizer
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +39,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """prepared/ with 8 pictures that are held out and trained on, and model/ that knows them by heart."""
     folder = tmp_path_factory.mktemp("evaluate")
     prepare_people(folder, 8, (160, 120))
-    recipe = Recipe(
-        epochs=120, batch_size=14, lr=2e-3, warmup_steps=5, schedule="cosine", sigma=1.0,
-        layer_decay=1.0, augmentation=replace(NO_AUGMENTATION, flip_probability=0.5),
-    )  # fmt: skip
     torch.manual_seed(0)
     model = build_model(PoseConfig(size="nano", image_hw=(64, 48), head_channels=32))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITPOSE_LOADER_WORKERS", "0")
-        patch.delenv("VITPOSE_WORKERS", raising=False)
-        loader = pose_training.crop_loader(folder / "prepared", recipe, (64, 48), 0, 1)
-    loss, optim = pose_training.pose_loss(recipe.sigma), recipe.optim("nano")
-    for _ in fit(
-        model, loss, loader, build_optimizer(model, optim), optim, epochs=120, precision="float32"
-    ):
+    loader = pose_loader(
+        CropShards(folder / "prepared"),
+        load_prepared(folder / "prepared").skeleton,
+        replace(NO_AUGMENTATION, flip_probability=0.5),
+        crop_wh=(48, 64),
+        batch_size=7,
+        seed=0,
+        workers=0,
+    )
+    optim = OptimConfig(lr=2e-3, warmup_steps=5, schedule="cosine", layer_decay=1.0)
+    optimizer = build_optimizer(model, optim)
+    for _ in fit(model, pose_loss(1.0), loader, optimizer, optim, epochs=120, precision="float32"):
         pass
     save_model(model, folder / "model", provenance={"run_id": "0" * 32})
     return folder
@@ -149,7 +151,7 @@ def test_the_analysis_is_of_the_same_predictions(place: Path, figures: dict[str,
 
 
 def test_the_gallery_begins_with_the_worst(place: Path) -> None:
-    images = scoring.val_images(place / "prepared")
+    images = place / "prepared" / load_prepared(place / "prepared").val_images
     predictor = PosePredictor(load_model(place / "model"))
     predictions = predict_annotations(predictor, place / "prepared" / "val.json", images)
     evaluator = scoring.predicted(predictor, place / "prepared")
@@ -165,13 +167,12 @@ def test_the_gallery_begins_with_the_worst(place: Path) -> None:
     assert len(first_cells) == 3
 
 
-def test_the_quick_score_is_the_protocol_without_flip(place: Path) -> None:
-    quick = scoring.quick_score(load_model(place / "model"), place / "prepared")
-    assert (
-        quick["AP"] == pytest.approx(judged(place, flip_test=False), abs=1e-9) and 0 <= quick["PCK"] <= 1
-    )
-    with pytest.raises(TypeError, match="expected a PoseModel, got Linear"):
-        scoring.quick_score(torch.nn.Linear(1, 1), place / "prepared")
+def test_the_score_of_training_is_the_protocol_without_flip(place: Path) -> None:
+    model = load_model(place / "model")
+    evaluator = scoring.predicted(PosePredictor(model, batch_size=64), place / "prepared")
+    full = {"AP": evaluator.evaluate()["AP"], "PCK": scoring.torso_pck(evaluator).mean}
+    assert HeldOut(place / "prepared").score(model) == full
+    assert full["AP"] == pytest.approx(judged(place, flip_test=False), abs=1e-9)
 
 
 @pytest.mark.slow
@@ -183,6 +184,7 @@ def test_the_figures_go_to_the_run_that_trained_the_model(
     from mlflow import MlflowClient
 
     from pipelines import experiments
+    from pipelines.place import tracking_uri
 
     with experiments.run("finetune-nano", {}) as run_id:
         pass
@@ -196,7 +198,7 @@ def test_the_figures_go_to_the_run_that_trained_the_model(
     stage.main()
     written = json.loads(Path("metrics/finetune-nano.json").read_text())
     assert written["model"] == "finetune-nano" and written["protocol"]["flip_test"] is False
-    recorded = MlflowClient(experiments.tracking_uri()).get_run(run_id).data.metrics
+    recorded = MlflowClient(tracking_uri()).get_run(run_id).data.metrics
     assert recorded.get("val_AP") == (written["AP"] if known else None)
 
 

@@ -3,15 +3,17 @@
 import json
 import shutil
 import sys
+from dataclasses import asdict
 
 import mlflow
 import numpy as np
 import pytest
 import torch
 
-from pipelines.registry import promotion
+from pipelines.registry import audit
 from pipelines.registry import versions as registry
-from pipelines.registry.gate import GateConfig
+from pipelines.registry.client import list_models
+from pipelines.registry.gate import GateConfig, RegisterConfig
 from pipelines.stages import entry, register
 from tests.pipelines.conftest import tiny_dataset
 from vitpose.evaluation.coco import KeypointEvaluator
@@ -20,7 +22,7 @@ from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_model, save_model, weights_digest
 from vitpose.skeletons.human import COCO_17
 
-CONFIG = register.RegisterConfig(
+CONFIG = RegisterConfig(
     gate=GateConfig(minimum_AP=0.5, margin_AP=0.01, max_slice_drop=0.05, max_slowdown=4.0)
 )
 PROTOCOL = {"boxes": "ground truth", "flip_test": False, "precision": "float32"}
@@ -85,7 +87,7 @@ def test_a_second_run_changes_nothing(evaluated):
     first = run(evaluated, *models)
     assert run(evaluated, *models) == first
     assert len(registry.list_versions("vitpose")) == 3
-    assert len(promotion.history("vitpose").events) == 3
+    assert len(audit.history("vitpose").events) == 3
 
 
 def test_a_slower_better_model_gives_way_to_the_next_best(evaluated):
@@ -112,7 +114,7 @@ def test_a_refused_candidate_leaves_the_old_champion_pinned(evaluated):
 def test_missing_metrics_are_one_clear_error(evaluated):
     with pytest.raises(FileNotFoundError, match=r"nobody\.json not found; evaluate"):
         run(evaluated, "nobody")
-    assert registry.list_models() == []
+    assert list_models() == []
 
 
 def test_an_old_champion_is_measured_again_on_new_data(evaluated):
@@ -121,8 +123,8 @@ def test_an_old_champion_is_measured_again_on_new_data(evaluated):
     without = run(evaluated, "distill-nano")
     assert "other data" in without["decisions"][0]["reason"]
     data = tiny_dataset(evaluated / "prepared")
-    rules = KeypointEvaluator(data / "val.json", COCO_17).protocol
-    rules |= PosePredictor(load_model(evaluated / "models" / "finetune-tiny")).protocol
+    rules = asdict(KeypointEvaluator(data / "val.json", COCO_17).protocol)
+    rules |= asdict(PosePredictor(load_model(evaluated / "models" / "finetune-tiny")).protocol)
     for model, digest in (("finetune-tiny", "data-1"), ("distill-nano", "data-2")):
         write_metrics(
             evaluated, model, 0.7, data_digest=digest, protocol={**PROTOCOL, **rules},
@@ -146,7 +148,7 @@ def test_command_line_writes_what_the_next_stage_reads(evaluated, monkeypatch, c
     assert written["name"] == "walkers"
     assert written["alias"] == "champion"
     assert "champion: models:/walkers/2 (finetune-tiny), AP 0.700" in capsys.readouterr().out
-    history = promotion.history("walkers")
+    history = audit.history("walkers")
     assert written["audit_head"] == {
         "position": history.head.position, "sha256": history.head.sha256
     }  # fmt: skip

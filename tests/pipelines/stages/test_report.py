@@ -13,7 +13,8 @@ import pytest
 
 from pipelines.page.charts import Line, line_chart
 from pipelines.registry import audit, promotion
-from pipelines.registry import versions as registry
+from pipelines.registry.appending import Conflict
+from pipelines.registry.client import connect
 from pipelines.stages import entry, report
 from pipelines.stages.report import Inputs
 
@@ -245,13 +246,13 @@ def test_an_older_champion_is_said_to_be_one(inputs):
 def test_the_audit_log_is_held_against_the_kept_copy_of_its_end(inputs, three):
     promotion.promote("vitpose", "2", why="the reason of this test", who="ana")
     path = inputs.metrics / "registry.json"
-    head = asdict(promotion.history("vitpose").head)
+    head = asdict(audit.history("vitpose").head)
     path.write_text(json.dumps({**json.loads(path.read_text()), "audit_head": head}))
     text = report.report(inputs)
     assert Page(text).open == []
     assert "the reason of this test" in text and "chain verified" in text
-    registry.connect().delete_model_version("vitpose-audit", "1")
-    with pytest.raises(audit.Conflict):
+    connect().delete_model_version("vitpose-audit", "1")
+    with pytest.raises(Conflict):
         promotion.promote("vitpose", "3", why="stumbles over the gap")
     promotion.promote("vitpose", "3", why="goes on")
     text = report.report(inputs)

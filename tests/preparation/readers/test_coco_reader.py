@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitpose.data.prepared import load_rejected, save_rejected
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.readers.formats import read_people
 from vitpose.preparation.rows import REPEATED_IMAGE, PersonSet
+from vitpose.preparation.validation import load_rejected, save_rejected
 from vitpose.skeletons.human import COCO_17, LSP_14
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 100, "height": 80}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitpose.preparation.readers.coco import load_coco, read_coco
-from vitpose.preparation.readers.coco_stream import Annotations, stream_coco
+from vitpose.preparation.readers.coco import read_coco
+from vitpose.preparation.readers.coco_file import Annotations, load_coco, stream_coco
 
 CATEGORY = {"id": 1, "name": "dot", "keypoints": ["a", "b"], "skeleton": []}
 

@@ -10,8 +10,7 @@ import re
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from vitpose.preparation.readers.coco import load_coco
-from vitpose.preparation.readers.coco_complete import complete
+from vitpose.preparation.readers.coco_file import complete, load_coco
 from vitpose.preparation.readers.coco_parts import check_keypoints
 from vitpose.skeletons.animal import AP10K_17
 

@@ -13,16 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitpose.geometry import clip_bbox
-from vitpose.preparation.readers.coco_complete import complete
-from vitpose.preparation.readers.coco_parts import (
-    LISTS,
-    area_of_bbox,
-    is_file,
-    leaves_folder,
-    missing_lists,
-    read_json,
-)
-from vitpose.preparation.readers.coco_stream import stream_coco
+from vitpose.preparation.readers.coco_file import complete, stream_coco
+from vitpose.preparation.readers.coco_parts import area_of_bbox, is_file, leaves_folder
 from vitpose.preparation.rows import (
     CROWD,
     NO_KEYPOINTS,
@@ -42,7 +34,7 @@ class _Unusable(Exception):
 def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
     """One COCO keypoint file to rows, in the order of the file.
 
-    The skeleton is that of the file's category, or of `skeleton.json` beside it (`coco_complete`). An
+    The skeleton is that of the file's category, or of `skeleton.json` beside it (`coco_file`). An
     annotation without `area` gets its box's.
     Every annotation becomes a row or a `Rejected` with a reason, and so does an unusable or repeated
     entry of `images`. Image sizes are the file's; pictures are opened when crops are cut.
@@ -57,18 +49,6 @@ def read_coco(annotations: Path, images: Path, name: str) -> PersonSet:
         ValueError: the file is not COCO keypoint json.
     """
     return people_from_coco(complete(stream_coco(annotations), annotations), annotations, images, name)
-
-
-def load_coco(path: Path) -> dict[str, Any]:
-    """The mapping in a COCO file; its three lists are there, what is in them is not looked at.
-
-    Raises `FileNotFoundError` and `ValueError`, as `read_coco` does.
-    """
-    content = read_json(path, "COCO keypoint annotations")
-    missing = [p for p in LISTS if not isinstance(content, dict) or not isinstance(content.get(p), list)]
-    if missing:
-        raise missing_lists(path, missing)
-    return content
 
 
 def people_from_coco(content: dict[str, Any], annotations: Path, images: Path, name: str) -> PersonSet:

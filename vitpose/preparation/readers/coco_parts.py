@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from scipy.io import loadmat
 
+from vitpose.skeletons.files import coco_fields
 from vitpose.skeletons.human import Skeleton
 
 AREA_OF_BBOX = 0.53
@@ -26,7 +28,7 @@ CATEGORY_ID = 1
 """Of the one category of a converted file."""
 
 MAX_JSON_BYTES = 1_500_000_000
-"""Largest annotation file that is read whole; COCO's own form is not (`coco_stream`)."""
+"""Largest annotation file that is read whole; COCO's own form is not (`coco_file`)."""
 
 _PACKED = {"zip": b"PK\x03\x04", "gzip": b"\x1f\x8b"}
 """First bytes of what is downloaded in place of a json file."""
@@ -72,6 +74,32 @@ def json_errors(path: Path, expected: str) -> Iterator[None]:
         raise ValueError(
             f"{path} is not JSON ({error}); expected {expected}, download or export the file anew"
         ) from None
+
+
+def read_mat(path: Path, variable: str, expected: str) -> Any:
+    """One variable of a .mat file (MATLAB 5): structs are dictionaries, struct arrays lists of them.
+
+    Sizes of 1 are squeezed.
+
+    Raises `FileNotFoundError` where there is no such file, `ValueError` where it is not a .mat file with
+    the variable; `expected` says in words what the file should be.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"annotation file {path} is not there; put the dataset there or name the right path"
+        )
+    try:
+        content = loadmat(path, simplify_cells=True, variable_names=[variable])
+    except Exception as error:  # scipy raises whatever its parser meets in a broken file
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} is not a MATLAB 5 file ({first_line}); expected {expected}, download the file anew"
+        ) from None
+    if variable not in content:
+        raise ValueError(
+            f"{path} has no variable {variable!r}; expected {expected}, name the right file or format"
+        )
+    return content[variable]
 
 
 def without_outline(entry: dict[str, Any]) -> dict[str, Any]:
@@ -154,12 +182,7 @@ def coco_mapping(
     skeleton: Skeleton, images: Iterable[dict[str, Any]], annotations: list[Any]
 ) -> dict[str, Any]:
     """A whole COCO file of one category, as `readers.coco.people_from_coco` takes it."""
-    category = {
-        "id": CATEGORY_ID,
-        "name": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
-    }
+    category = {"id": CATEGORY_ID, "name": "person", **coco_fields(skeleton)}
     return {"images": list(images), "annotations": annotations, "categories": [category]}
 
 

@@ -7,7 +7,7 @@ of 17 joints beside 14 keypoints, and `skeletons` takes its own.
 from pathlib import Path
 from typing import Any
 
-from vitpose.preparation.readers.coco import load_coco
+from vitpose.preparation.readers.coco_file import load_coco
 from vitpose.preparation.readers.coco_parts import area_of_bbox, check_keypoints
 from vitpose.skeletons.human import CROWDPOSE_14
 

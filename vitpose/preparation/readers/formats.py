@@ -6,8 +6,7 @@ from typing import Any, Literal, get_args
 from vitpose.preparation.readers.aic import aic_as_coco
 from vitpose.preparation.readers.apt36k import apt36k_as_coco
 from vitpose.preparation.readers.coco import people_from_coco
-from vitpose.preparation.readers.coco_complete import complete
-from vitpose.preparation.readers.coco_stream import stream_coco
+from vitpose.preparation.readers.coco_file import complete, stream_coco
 from vitpose.preparation.readers.crowdpose import crowdpose_as_coco
 from vitpose.preparation.readers.lspet import lspet_as_coco
 from vitpose.preparation.readers.mpii import mpii_as_coco
@@ -22,7 +21,7 @@ Format = Literal["coco", "wholebody", "aic", "mpii", "crowdpose", "posetrack18",
 def load_annotations(annotations: Path, images: Path, file_format: Format = "coco") -> dict[str, Any]:
     """An annotation file as a COCO mapping: lists `images`, `annotations`, `categories`.
 
-    Of a COCO file, `annotations` is no list but `coco_stream.Annotations`, to iterate over.
+    Of a COCO file, `annotations` is no list but `coco_file.Annotations`, to iterate over.
 
     Raises:
         FileNotFoundError: the file or the image folder is not there.

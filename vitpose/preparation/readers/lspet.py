@@ -16,8 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitpose.preparation.readers.coco_parts import CATEGORY_ID, clipped_bbox, coco_mapping, image_entries
-from vitpose.preparation.readers.matlab import read_mat
+from vitpose.preparation.readers.coco_parts import (
+    CATEGORY_ID,
+    clipped_bbox,
+    coco_mapping,
+    image_entries,
+    read_mat,
+)
 from vitpose.skeletons.human import LSP_14
 
 MARGIN = 0.1

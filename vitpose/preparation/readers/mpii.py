@@ -22,8 +22,8 @@ from vitpose.preparation.readers.coco_parts import (
     coco_mapping,
     image_entries,
     read_json,
+    read_mat,
 )
-from vitpose.preparation.readers.matlab import read_mat
 from vitpose.skeletons.human import MPII_16
 
 SCALE_PX = 200.0

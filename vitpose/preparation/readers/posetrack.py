@@ -1,6 +1,6 @@
 """PoseTrack 2018: COCO's form without areas, to a COCO mapping.
 
-Its category carries COCO's limbs, and `skeleton_files` takes its own. The files tell what is labelled, 1
+Its category carries COCO's limbs, and `skeletons.files` takes its own. The files tell what is labelled, 1
 or 0, and nothing of occlusion: 1 is taken as visible. `track_id` and the heads' boxes stay. File names
 are relative to the folder that holds `images/`.
 """
@@ -8,7 +8,7 @@ are relative to the folder that holds `images/`.
 from pathlib import Path
 from typing import Any
 
-from vitpose.preparation.readers.coco import load_coco
+from vitpose.preparation.readers.coco_file import load_coco
 from vitpose.preparation.readers.coco_parts import area_of_bbox, check_keypoints
 from vitpose.skeletons.human import POSETRACK_17
 

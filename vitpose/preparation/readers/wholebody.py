@@ -9,7 +9,8 @@ confidence in place of a visibility: above 0 and below 1 is taken as 1.
 from pathlib import Path
 from typing import Any
 
-from vitpose.preparation.readers.coco import load_coco
+from vitpose.preparation.readers.coco_file import load_coco
+from vitpose.skeletons.files import coco_fields
 from vitpose.skeletons.human import COCO_17
 from vitpose.skeletons.wholebody import WHOLEBODY_133, WHOLEBODY_FIELDS
 
@@ -31,11 +32,7 @@ def wholebody_as_coco(annotations: Path) -> dict[str, Any]:
             f"{annotations} is not COCO-WholeBody's: expected a category with COCO's 17 keypoints and "
             f"people with {', '.join(_PARTS)}; name the format that the file has"
         )
-    category = {
-        **body,
-        "keypoints": list(WHOLEBODY_133.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in WHOLEBODY_133.limbs],
-    }
+    category = {**body, **coco_fields(WHOLEBODY_133)}
     joined = [_joined(one) if isinstance(one, dict) else one for one in people]
     return {"images": content["images"], "annotations": joined, "categories": [category]}
 

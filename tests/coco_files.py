@@ -1,4 +1,4 @@
-"""A small data set of drawn pictures, as COCO files on disk."""
+"""Fixtures: a small data set of drawn pictures, as COCO files on disk."""
 
 import json
 from collections.abc import Callable

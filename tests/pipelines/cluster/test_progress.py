@@ -1,5 +1,6 @@
-"""What a person sees of a training run."""
+"""What a person sees of long work."""
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.cluster import train_progress
-from pipelines.cluster.train_progress import Shown, clock, figures, following, say
+from pipelines.cluster import progress
+from pipelines.cluster.progress import Progress, Shown, clock, figures, following, say
 
 
 class Steps:
@@ -44,26 +45,26 @@ def test_every_ten_seconds_it_says_how_far_how_fast_and_how_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = Steps()
-    monkeypatch.setattr(train_progress, "time", SimpleNamespace(monotonic=loader.monotonic))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=loader.monotonic))
     shown = Shown(loader, log=str(tmp_path / "log"), name="finetune-nano", epochs=3, batch_size=8)
     for epoch in range(3):
         shown.set_epoch(epoch)
         list(shown)
     assert (tmp_path / "log").read_text().splitlines() == [
-        "finetune-nano  epoch 1/3 step 3/4  2 img/s  0:36 left",
-        "finetune-nano  epoch 2/3 step 2/4  2 img/s  0:24 left",
-        "finetune-nano  epoch 3/3 step 1/4  2 img/s  0:12 left",
-        "finetune-nano  epoch 3/3 step 4/4  2 img/s  0:00 left",
+        "finetune-nano  epoch 1/3 step 3/4  2 img/s  0:00:36 left",
+        "finetune-nano  epoch 2/3 step 2/4  2 img/s  0:00:24 left",
+        "finetune-nano  epoch 3/3 step 1/4  2 img/s  0:00:12 left",
+        "finetune-nano  epoch 3/3 step 4/4  2 img/s  0:00:00 left",
     ]
 
 
 def test_a_resumed_run_knows_what_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = Steps()
-    monkeypatch.setattr(train_progress, "time", SimpleNamespace(monotonic=loader.monotonic))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=loader.monotonic))
     shown = Shown(loader, log=str(tmp_path / "log"), name="x", epochs=3, batch_size=8)
     shown.set_epoch(2)
     list(shown)
-    assert (tmp_path / "log").read_text() == "x  epoch 3/3 step 3/4  2 img/s  0:04 left\n"
+    assert (tmp_path / "log").read_text() == "x  epoch 3/3 step 3/4  2 img/s  0:00:04 left\n"
 
 
 def test_what_is_said_meanwhile_is_printed_and_nothing_twice(
@@ -91,7 +92,25 @@ def test_figures_are_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.2, "1:00"), (95, "1:35"), (3600, "60:00")]
+    ("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (95, "0:01:35"), (36000, "10:00:00")]
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_log_gets_a_line_every_ten_seconds_and_a_terminal_one_that_changes(
+    live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, file = Steps(), io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: live)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=steps.monotonic))
+    with Progress("label", 8, "frames", file) as shown:
+        for _, index in steps:
+            shown.advance(1, "broken.mp4 is no video" if index == 1 else "")
+    lines = file.getvalue().replace("\r\033[K", "\n" if live else "").strip().splitlines()
+    assert lines[-1] == "label  4/8 frames  0.2/s  0:00:16"
+    assert "broken.mp4 is no video" in lines
+    assert "label  3/8 frames  0.2/s  0:00:20 left" in lines
+    assert ("label  1/8 frames  0.2/s  0:00:28 left" in lines) is live
+    assert ("\r" in file.getvalue()) is live
