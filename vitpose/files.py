@@ -1,6 +1,6 @@
 """Files and folders that are there whole or not at all, and their digests.
 
-What is written goes beside its place first and is renamed there. Rename is atomic within a file system, so
+What is written goes beside its place first and is renamed there: atomic within a file system, so that
 neither a reader nor a run started after a crash ever sees a part.
 """
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.cluster.train import Run, Settings, train
-from pipelines.cluster.worker import Job, fit_and_report, share
+from pipelines.cluster.train import Settings, train
+from pipelines.cluster.worker import Job, Run, fit_and_report, share
 from pipelines.params import ModelConfig
 from vitpose.data.augmentation import AugmentationConfig
 from vitpose.data.loading import pose_loader

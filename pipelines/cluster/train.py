@@ -5,13 +5,10 @@ continues from its last checkpoint when it is started again; with anything chang
 starts anew. When the driver has taken the final checkpoint, the storage is removed.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +24,11 @@ import torch
 
 from pipelines import experiments, place
 from pipelines.cluster.progress import following
-from pipelines.cluster.worker import Job
+from pipelines.cluster.worker import Job, Run
 from vitpose.files import write_text
 from vitpose.training import checkpoint
-from vitpose.training.engine import Precision
-from vitpose.training.optim import OptimConfig
 
 Settings = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A training, and all that decides its result."""
-
-    name: str
-    """Stage and model, such as finetune-tiny."""
-    epochs: int
-    optim: OptimConfig
-    precision: Precision
-    seed: int
-    params: dict[str, Any]
-    """Everything that was chosen, for MLflow and the fingerprint; survives JSON."""
-    data_digest: str
-    code_digest: str
-    """Of the stage's code (`stages.code.digest`): losses, model, loading, everything it imports."""
-
-    @property
-    def fingerprint(self) -> str:
-        """12 hexadecimal digits of everything that decides the result."""
-        parts = [self.name, self.params, self.data_digest, self.code_digest]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def workers() -> int:
@@ -115,12 +87,7 @@ def train(
     ) as run_id:
         write_text(run_file, run_id)
         job = Job(
-            name=run_name,
-            fingerprint=run.fingerprint,
-            epochs=run.epochs,
-            optim=run.optim,
-            precision=run.precision,
-            seed=run.seed,
+            run=run,
             mlflow_run_id=run_id,
             mlflow_uri=place.tracking_uri(),
             threads=place.threads(max(1, (os.cpu_count() or 1) // workers())),

@@ -1,5 +1,7 @@
 """What a Ray Train worker does around `vitpose.training.fit`: resume, log, save, report."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,26 +21,38 @@ Evaluate = Callable[[torch.nn.Module], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What every training worker is told; travels to it by pickle. Paths are absolute."""
+class Run:
+    """A training, and all that decides its result."""
 
     name: str
-    """Stage, model and fingerprint."""
-    fingerprint: str
+    """Stage and model, such as finetune-tiny."""
     epochs: int
     optim: OptimConfig
     precision: engine.Precision
     seed: int
+    params: dict[str, Any]
+    """Everything that was chosen, for MLflow and the fingerprint; survives JSON."""
+    data_digest: str
+    code_digest: str
+    """Of the stage's code (`stages.code.digest`): losses, model, loading, everything it imports."""
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits of everything that decides the result."""
+        parts = [self.name, self.params, self.data_digest, self.code_digest]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every training worker is told; travels to it by pickle. Paths are absolute."""
+
+    run: Run
     mlflow_run_id: str
     mlflow_uri: str
     threads: int
     log: str
     """File to which rank 0 appends a line now and then, for the driver to show."""
-
-    @property
-    def label(self) -> str:
-        """The name without the fingerprint."""
-        return self.name.rsplit("-", 1)[0]
 
 
 def share(batch_size: int) -> dict[str, int]:
@@ -82,22 +96,22 @@ def fit_and_report(
     torch.set_num_threads(job.threads)
     device = ray.train.torch.get_device()
     model.to(device)
-    optimizer = build_optimizer(model, job.optim)
+    optimizer = build_optimizer(model, job.run.optim)
     progress = checkpoint.Progress()
     latest = ray.train.get_checkpoint()
     if latest is not None:
         with latest.as_directory() as directory:
-            progress = checkpoint.load(Path(directory), model, optimizer, job.fingerprint)
+            progress = checkpoint.load(Path(directory), model, optimizer, job.run.fingerprint)
     logged = set[int]()
     if rank == 0:
         logged = experiments.logged_steps(job.mlflow_run_id, job.mlflow_uri, "loss")
         for done in progress.history:
             _log(job, done, logged)
         if progress.epoch:
-            say(job.log, job.label, f"goes on after {progress.epoch} of {job.epochs} epochs")
+            say(job.log, job.run.name, f"goes on after {progress.epoch} of {job.run.epochs} epochs")
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
     shown = (
-        Shown(loader, log=job.log, name=job.label, epochs=job.epochs, batch_size=batch_size)
+        Shown(loader, log=job.log, name=job.run.name, epochs=job.run.epochs, batch_size=batch_size)
         if rank == 0
         else loader
     )
@@ -106,12 +120,12 @@ def fit_and_report(
         loss_function,
         shown,
         optimizer,
-        job.optim,
-        epochs=job.epochs,
+        job.run.optim,
+        epochs=job.run.epochs,
         start_epoch=progress.epoch,
-        seed=job.seed,
+        seed=job.run.seed,
         rank=rank,
-        precision=job.precision,
+        precision=job.run.precision,
         device=device,
     ):
         row: dict[str, Any] = {
@@ -123,7 +137,7 @@ def fit_and_report(
             "images_per_second": result.batches * batch_size / result.seconds,
             **result.figures,
         }
-        last = result.epoch == job.epochs
+        last = result.epoch == job.run.epochs
         due = evaluate_every > 0 and result.epoch % evaluate_every == 0
         with tempfile.TemporaryDirectory() as temporary:
             if rank == 0:
@@ -131,9 +145,9 @@ def fit_and_report(
                     row.update(evaluate(checkpoint.unwrapped(prepared)))
                 progress.epoch = result.epoch
                 progress.history.append(row)
-                checkpoint.save(Path(temporary), prepared, optimizer, progress, job.fingerprint)
+                checkpoint.save(Path(temporary), prepared, optimizer, progress, job.run.fingerprint)
                 _log(job, row, logged)
-                say(job.log, job.label, f"epoch {result.epoch}/{job.epochs}  {figures(row)}")
+                say(job.log, job.run.name, f"epoch {result.epoch}/{job.run.epochs}  {figures(row)}")
                 ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(temporary))
             else:
                 ray.train.report(row)

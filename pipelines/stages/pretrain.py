@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pipelines import params
-from pipelines.cluster.train import Run, train
-from pipelines.cluster.worker import fit_and_report, share
+from pipelines.cluster.train import train
+from pipelines.cluster.worker import Run, fit_and_report, share
 from pipelines.stages import code, entry
 from vitpose.data.prepared import WHOLE_IMAGES, load_prepared
 from vitpose.data.sampling import check_weights

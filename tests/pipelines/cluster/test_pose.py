@@ -13,7 +13,7 @@ import torch
 from pipelines import params
 from pipelines.cluster.pose import Recipe, pose_config, write_model
 from pipelines.cluster.train import refusing
-from pipelines.cluster.worker import Job, share
+from pipelines.cluster.worker import Job, Run, share
 from pipelines.params import ModelConfig
 from pipelines.stages import finetune
 from tests.pipelines.conftest import prepare_people
@@ -140,10 +140,11 @@ def test_a_worker_is_a_few_frames_from_the_network(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Backbone, "forward", forward)
-    job = Job(
-        name="finetune-nano-0", fingerprint="0", epochs=1, optim=OptimConfig(), precision="auto", seed=0,
-        mlflow_run_id="", mlflow_uri="", threads=1, log=str(tmp_path / "progress.log"),
+    run = Run(
+        name="finetune-nano", epochs=1, optim=OptimConfig(), precision="auto", seed=0, params={},
+        data_digest="", code_digest="",
     )  # fmt: skip
+    job = Job(run=run, mlflow_run_id="", mlflow_uri="", threads=1, log=str(tmp_path / "progress.log"))
     settings = {
         "job": job, "recipe": RECIPE, "architecture": SMALL, "data": prepared, "init": None,
     }  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
-from pipelines.cluster.train import Run
+from pipelines.cluster.worker import Run
 from pipelines.stages.prepare import PrepareConfig, Source, prepare
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
 from vitpose.training.optim import OptimConfig
