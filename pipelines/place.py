@@ -1,8 +1,8 @@
 """Where a run happens: everything that the environment decides, and the commit, read in one place.
 
-None of it changes a result. RAY_ADDRESS (an existing cluster, else Ray on this machine),
-MLFLOW_TRACKING_URI, VITPOSE_STORAGE (a folder that every node sees), VITPOSE_WORKERS (processes),
-VITPOSE_THREADS (of torch in each) and VITPOSE_LOADER_WORKERS.
+None of it changes a result, but for the batch statistics of each training worker. RAY_ADDRESS (a cluster
+to join, else Ray on this machine), MLFLOW_TRACKING_URI, VITPOSE_STORAGE (a folder that every node sees),
+VITPOSE_WORKERS (processes), VITPOSE_THREADS (of torch in each) and VITPOSE_LOADER_WORKERS.
 """
 
 import os

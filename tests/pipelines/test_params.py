@@ -168,3 +168,19 @@ def test_names_are_a_list_of_names(tmp_path: Path) -> None:
     for key in ("empty", "numbers", "absent"):
         with pytest.raises(ValueError, match=f"{key} must be a list of names"):
             params.names(path, key)
+
+
+def test_the_input_size_is_checked_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read(tmp_path, "model: {image_hw: [128, 96], head: simple}")
+    assert params.image_hw() == params.model().image_hw == (128, 96)
+    for text, message in (
+        ("model: {image_hw: 128}", r"^model\.image_hw: got 128, expected a list"),
+        ("model: {head: simple}", r"^model\.image_hw: missing"),
+    ):
+        read(tmp_path, text)
+        for reading in (params.image_hw, params.model):
+            with pytest.raises(ValueError, match=message):
+                reading()

@@ -56,7 +56,7 @@ TRAINED = {"finetune", "distill"}
         ("pipelines/page/charts.py", lambda text: text + "\nA = 1\n", {"report"}),
         ("pipelines/cli/main.py", lambda text: text + "\nA = 1\n", set()),
     ],
-    ids=str,
+    ids=["words", "loss", "head", "mae", "beard", "reader", "half-body", "chart", "program"],
 )
 def test_a_change_reaches_the_stages_that_import_it(
     tree: Path, name: str, change: Callable[[str], str], expected: set[str]
