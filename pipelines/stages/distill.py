@@ -96,14 +96,14 @@ def distill(
     )
     settings = {
         "config": config,
+        "architecture": architecture,  # without the token, which the worker attaches
         "data": data.absolute(),
         "teacher": teacher.absolute(),
         "init": init.absolute(),
         "token": None,
     }
     if config.method != "output":
-        token = _learn_token(student, recipe, config, settings, recorded, prepared)
-        settings["token"] = token
+        settings["token"] = token = _learn_token(student, recipe, config, settings, recorded, prepared)
         architecture = replace(architecture, knowledge_token_dim=len(token))
 
     def write(state: dict[str, Any], run_id: str) -> None:
@@ -114,7 +114,7 @@ def distill(
         f"distill-{student}",
         recipe,
         student_worker,
-        {**settings, "architecture": architecture},
+        settings,
         write,
         recorded=recorded,
         prepared=prepared,
