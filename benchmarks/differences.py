@@ -26,7 +26,7 @@ from vitpose.exchange.exporting import export_weights
 from vitpose.exchange.importing import import_weights
 from vitpose.inference import PosePredictor
 from vitpose.models.heads import ClassicHead
-from vitpose.models.pose import PoseConfig, PoseModel, build_model
+from vitpose.models.pose import HeatmapModel, PoseConfig, PoseModel, build_model
 from vitpose.models.weights import load_model, save_model
 from vitpose.pixels import read_rgb
 from vitpose.skeletons.human import COCO_17, Skeleton
@@ -74,7 +74,7 @@ def hugging_face_twin(model: PoseModel, folder: Path) -> tuple[PoseModel, Any, A
     return load_model(folder / "back"), theirs, processor
 
 
-class Onnx(torch.nn.Module):
+class Onnx(HeatmapModel):
     """An ONNX network (1, 3, H, W) -> (1, K, H / 4, W / 4), crop after crop."""
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:

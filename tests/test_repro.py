@@ -217,7 +217,7 @@ def _a_change_of_code_reaches_the_stages_that_import_it(clone: Clone) -> None:
         before = (clone.folder / name).read_text()
         (clone.folder / name).write_text(change(before))
         assert (clone.folder / name).read_text() != before, name
-        assert set(json.loads(clone.dvc("status", "--json"))) == {"code"}
+        assert "code" in json.loads(clone.dvc("status", "--json"))
         assert started(clone.dvc("repro", "code")) == {"code"}
         found = {stage.split("@")[0] for stage in json.loads(clone.dvc("status", "--json"))}
         assert found == expected, name
