@@ -30,7 +30,7 @@ from vitpose.data.loading import PoseBatch, pose_loader
 from vitpose.data.sampling import Entry, EpochSampler, Loader, SampleGenerators
 from vitpose.data.shards import CropShards, People, StoredCrop
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
-from vitpose.pixels import read_rgb
+from vitpose.pixels import batch_to_model_input, read_rgb
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.rows import PersonRow, PersonSet
 from vitpose.preparation.shard_writing import write_shards
@@ -153,7 +153,8 @@ def targets(
 def our_batch(batch: PoseBatch, crop_wh: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """What the loop makes of a batch before the model."""
     heatmap_wh = (crop_wh[0] // 4, crop_wh[1] // 4)
-    return batch.images, *heatmap.encode(batch.keypoints_heatmap, batch.visibility, heatmap_wh, SIGMA)
+    images = batch_to_model_input(batch.images, "cpu")
+    return images, *heatmap.encode(batch.keypoints_heatmap, batch.visibility, heatmap_wh, SIGMA)
 
 
 def repeated(rows: Sequence[PersonRow], count: int) -> list[PersonRow]:

@@ -1,17 +1,27 @@
 """MLflow runs: what each records, one call an epoch. `place.tracking_uri` says where they are kept.
 
-The driver of a stage owns its run, so that a crash marks the run FAILED; workers log to it by id.
+The driver of a stage owns its run, so that a crash marks the run FAILED; workers log to it by id. A
+server that does not answer when a stage starts ends it with a line; one that goes away later does not.
+What it has not got then is kept in `unsent` in the storage, and sent when a stage finds it again.
 """
 
+import hashlib
+import json
+import os
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipelines import place
 
 EXPERIMENT = "vitpose"
+UNSENT = "unsent"
+"""Folder in the storage: a file a run, of figures and an end that its server has not got."""
+PATIENCE_S = 8
+"""For one answer of a server; there is one more try."""
 
 
 def experiment_id(name: str = EXPERIMENT) -> str:
@@ -44,23 +54,49 @@ def run(
 
     `params` may be nested; keys are joined by dots. With `run_id` an earlier, interrupted run goes on,
     if this store still has it.
+
+    Raises `ConnectionError`, before the stage does anything, where the store does not answer.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     started = time.perf_counter()
-    experiment = experiment_id()
-    run_id = run_id if run_id and is_there(run_id) else None
-    with mlflow.start_run(
-        run_id=run_id, experiment_id=experiment, run_name=None if run_id else name
-    ) as active:
-        mlflow.set_tags({"git_commit": place.git_commit(), "stage": name.split("-")[0], **(tags or {})})
-        if run_id is None:
-            mlflow.log_params({k: _short(v) for k, v in flatten(params).items()})
-        if data_digest is not None:
-            mlflow.set_tag("data_digest", data_digest)
-            mlflow.log_input(_dataset(data_digest), context="training")
+    uri = place.tracking_uri()
+    try:
+        with _patience():
+            experiment = experiment_id()
+            run_id = run_id if run_id and is_there(run_id) else None
+            active = mlflow.start_run(
+                run_id=run_id, experiment_id=experiment, run_name=None if run_id else name
+            )
+            mlflow.set_tags(
+                {"git_commit": place.git_commit(), "stage": name.split("-")[0], **(tags or {})}
+            )
+            if run_id is None:
+                mlflow.log_params({k: _short(v) for k, v in flatten(params).items()})
+            if data_digest is not None:
+                mlflow.set_tag("data_digest", data_digest)
+                mlflow.log_input(_dataset(data_digest), context="training")
+    except MlflowException as error:
+        with suppress(MlflowException), _patience():
+            mlflow.end_run("FAILED")
+        raise ConnectionError(
+            f"MLflow at {shown(uri)} cannot be used: {reason(error)}; start the server, or set "
+            "MLFLOW_TRACKING_URI"
+        ) from None
+    send_unsent()
+    status = "FAILED"
+    try:
         yield active.info.run_id
-        mlflow.log_metric("stage_seconds", time.perf_counter() - started)
+        status = "FINISHED"
+    finally:
+        try:
+            with _patience():
+                if status == "FINISHED":
+                    mlflow.log_metric("stage_seconds", time.perf_counter() - started)
+                mlflow.end_run(status)
+        except MlflowException as error:
+            keep(active.info.run_id, uri, (), status, error)
 
 
 def is_there(run_id: str) -> bool:
@@ -69,7 +105,8 @@ def is_there(run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        return MlflowClient(place.tracking_uri()).get_run(run_id).info.lifecycle_stage == "active"
+        with _patience():
+            return MlflowClient(place.tracking_uri()).get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException:
         return False
 
@@ -84,21 +121,139 @@ def _dataset(digest: str) -> Any:
 
 
 def log_epoch(run_id: str, uri: str, metrics: Mapping[str, float], step: int) -> None:
-    """One epoch's figures, from any process. `uri` travels in the worker's configuration."""
+    """Figures of one step, from any process; kept, with a line, where the store does not answer."""
+    from mlflow.exceptions import MlflowException
+
+    row = {"epoch": step, **metrics}
+    try:
+        log_rows(run_id, uri, [row])
+    except MlflowException as error:
+        keep(run_id, uri, [row], None, error)
+
+
+def send_unsent() -> None:
+    """Send what earlier stages kept for this store, as far as it answers."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    folder, uri = place.run_storage() / UNSENT, place.tracking_uri()
+    try:
+        names = folder.names()
+    except OSError:
+        return
+    for name in names:
+        kept = json.loads(folder.read(name) or "{}")
+        if kept.get("store") != _digest(uri):
+            continue
+        try:
+            sent = logged_steps(kept["run_id"], uri, kept["key"]) if kept["rows"] else set()
+            log_rows(kept["run_id"], uri, [row for row in kept["rows"] if row["epoch"] not in sent])
+            if kept["status"] is not None:
+                with _patience():
+                    client = MlflowClient(uri)
+                    client.set_terminated(kept["run_id"], kept["status"], end_time=kept["ended"])
+        except MlflowException as error:
+            if is_away(error):
+                return
+        folder.remove(name)
+
+
+def keep(
+    run_id: str, uri: str, rows: Sequence[Mapping[str, Any]], status: str | None, error: Exception
+) -> None:
+    """Write down what a run's store has not got, beside what it had not got before; and say so."""
+    folder = place.run_storage() / UNSENT
+    # Figures that share no key with earlier ones are another stage's, so in a file of their own.
+    key = next((name for name in _numbers(rows[0])), "") if rows else ""
+    name = f"{run_id}-{_digest(key)}.json"
+    kept = {
+        "store": _digest(uri),
+        "run_id": run_id,
+        "key": key,
+        "rows": [{"epoch": row["epoch"], **_numbers(row)} for row in rows],
+        "status": status,
+        "ended": int(time.time() * 1000),
+    }
+    where = f"MLflow at {shown(uri)} did not take the {'figures' if rows else 'end'} of run {run_id}"
+    try:
+        folder.write(name, json.dumps(kept))
+    except OSError as lost:
+        print(f"{where}, nor can they be kept: {lost}", file=sys.stderr)
+    else:
+        print(f"{where} ({reason(error)}); kept in {folder}, the next stage sends them", file=sys.stderr)
+
+
+def log_rows(run_id: str, uri: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of figures, each with its step under "epoch"; nothing for no rows."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    MlflowClient(uri).log_batch(
-        run_id, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()]
-    )
+    metrics = [
+        Metric(key, value, now, row["epoch"]) for row in rows for key, value in _numbers(row).items()
+    ]
+    with _patience():
+        for start in range(0, len(metrics), 1000):  # MLflow's most in a call
+            MlflowClient(uri).log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in row.items()
+        if key not in ("epoch", "step") and isinstance(value, int | float)
+    }
 
 
 def logged_steps(run_id: str, uri: str, key: str) -> set[int]:
     """The steps for which a run has the metric `key`."""
     from mlflow import MlflowClient
 
-    return {metric.step for metric in MlflowClient(uri).get_metric_history(run_id, key)}
+    with _patience():
+        return {metric.step for metric in MlflowClient(uri).get_metric_history(run_id, key)}
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """MLflow's calls in the block give up soon (its own default is minutes); what the user set stays."""
+    ours = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    ours = {name: value for name, value in ours.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the store did not answer, rather than refuse."""
+    from mlflow.exceptions import RestException
+
+    return not isinstance(error, RestException) or error.error_code in (
+        "INTERNAL_ERROR",
+        "TEMPORARILY_UNAVAILABLE",
+    )
+
+
+def reason(error: Exception) -> str:
+    """An error of MLflow's in a few words."""
+    from mlflow.exceptions import RestException
+
+    text = " ".join(str(error).split())
+    if not isinstance(error, RestException) and text.startswith("API request to"):
+        return "no answer"  # it goes on with the whole address, password and all
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def shown(uri: str) -> str:
+    """An address without a user's name and password."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

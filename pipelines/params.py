@@ -33,11 +33,32 @@ class ModelConfig:
     head: Literal["classic", "simple"] = "classic"
     head_channels: int = 256
     """Channels of the classic head's deconvolutions; 256 is published."""
+    attention: Literal["full", "window", "shift", "pool", "shift_pool"] = "full"
+    """Where each block looks (paper, table 4); any weights run with any."""
+    window_hw: tuple[int, int] = (8, 8)
+    """Height and width of a window in tokens; unused with full attention."""
+    global_blocks: tuple[int, ...] = ()
+    """Blocks (0-based) that keep full attention."""
+    patch_padding: bool = True
+    """As every released pose model has it."""
 
 
-def model() -> ModelConfig:
-    """Section `model` of params.yaml."""
-    return from_mapping(ModelConfig, section(PARAMS, "model"), "model")
+START_KEYS = ("size", "init", "model")
+"""Of an entry of `finetune.sizes` or `distill.students`, beside what is of the recipe: a size where the
+entry is not called by it, the model folder that the training starts from, and what differs in `model`."""
+
+
+def model(*entries: str) -> ModelConfig:
+    """Section `model` of params.yaml, and over it what each of `entries` has under its own key `model`."""
+    own = [f"{entry}.model" for entry in entries if "model" in section(PARAMS, entry)]
+    return overlay(ModelConfig, PARAMS, "model", *own)
+
+
+def size(*entries: str) -> str:
+    """Size of the model that the last of `entries` describes: its own word, an earlier one's, or its key."""
+    said = [section(PARAMS, entry).get("size") for entry in entries]
+    named = [value for value in said if value is not None]
+    return str(named[-1]) if named else entries[-1].rsplit(".", 1)[-1]
 
 
 def image_hw() -> tuple[int, int]:
@@ -76,16 +97,18 @@ def names(path: Path, key: str) -> list[str]:
     return value
 
 
-def overlay(cls: type[T], path: Path, *sections: str) -> T:
+def overlay(cls: type[T], path: Path, *sections: str, apart: tuple[str, ...] = ()) -> T:
     """An instance of the dataclass `cls` from several sections, a later one over an earlier one.
 
-    A nested configuration is laid over the earlier section's key by key; any other value replaces it.
+    A nested configuration is laid over the earlier section's key by key; any other value replaces it. Keys
+    `apart` are somebody else's.
     Raises as `section` and `from_mapping` do; a bad key is named where it stands.
     """
     raw: dict[str, Any] = {}
     places: dict[str, str] = {}
     for dotted in sections:
-        _lay_over(cls, raw, places, section(path, dotted), dotted, "")
+        own = {key: value for key, value in section(path, dotted).items() if key not in apart}
+        _lay_over(cls, raw, places, own, dotted, "")
     return _build(cls, raw, sections[-1], places)
 
 

@@ -4,8 +4,20 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from vitpose.pixels import MEAN, STD, decode_rgb, encode_jpeg, read_rgb, to_model_input
+from vitpose.pixels import (
+    MEAN,
+    STD,
+    _normalised,
+    batch_to_model_input,
+    decode_rgb,
+    decode_trusted,
+    encode_jpeg,
+    encode_plain,
+    read_rgb,
+    to_model_input,
+)
 
 RED = np.zeros((40, 60, 3), np.uint8)
 RED[:, :30, 0] = 255  # the left half is red
@@ -22,6 +34,48 @@ def test_input_is_the_published_normalisation(textured):
     assert to_model_input(images, out=out) is out
     np.testing.assert_allclose(out, expected.transpose(0, 3, 1, 2), atol=1e-6)
     np.testing.assert_array_equal(to_model_input(np.stack(images)), out)
+
+
+def every_byte() -> torch.Tensor:
+    """(2, 16, 16, 3), each byte in each channel."""
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(2, 16, 16, 3).clone()
+    values[1] = values[1].flip(0)
+    return values
+
+
+def test_a_batch_on_a_device_has_the_numbers_of_one_crop_at_a_time():
+    images = every_byte()
+    expected = to_model_input(images.numpy())
+    np.testing.assert_array_equal(batch_to_model_input(images, "cpu"), expected)
+    arithmetic = _normalised(images, torch.float32)  # what devices other than a CPU do
+    assert arithmetic.shape == (2, 3, 16, 16) and arithmetic.is_contiguous()
+    assert arithmetic.dtype == torch.float32
+    np.testing.assert_allclose(arithmetic, expected, rtol=0, atol=5e-7)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_batch_on_a_gpu_has_the_numbers_of_one_crop_at_a_time():
+    images = every_byte()
+    found = batch_to_model_input(images, "cuda")
+    assert found.device.type == "cuda"
+    np.testing.assert_allclose(found.cpu(), to_model_input(images.numpy()), rtol=0, atol=5e-7)
+
+
+def test_a_batch_of_floats_is_taken_to_be_normalised():
+    images = torch.randn(2, 3, 8, 6)
+    assert batch_to_model_input(images, "cpu") is images
+
+
+def test_plain_pixels_are_read_where_they_lie_and_by_anybody(textured):
+    for size in ((7, 5), (131, 97)):
+        image = textured(size, 4)
+        data = encode_plain(image)
+        found = decode_trusted(memoryview(data))
+        np.testing.assert_array_equal(found, image)
+        assert not found.flags.writeable and len(data) < image.size + 20
+        np.testing.assert_array_equal(decode_rgb(data), image)
+        np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), 1)[..., ::-1], image)
 
 
 def test_no_images_is_an_error():

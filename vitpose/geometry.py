@@ -80,8 +80,10 @@ def padded_region(
     bboxes = np.asarray(bboxes_xywh, dtype=np.float64)
     center = bboxes[..., :2] + bboxes[..., 2:] / 2
     aspect = crop_wh[0] / crop_wh[1]
-    width = np.maximum(bboxes[..., 2], bboxes[..., 3] * aspect)
-    return center, np.stack([width, width / aspect], axis=-1) * padding
+    extent = np.empty(center.shape)
+    extent[..., 0] = np.maximum(bboxes[..., 2], bboxes[..., 3] * aspect)
+    extent[..., 1] = extent[..., 0] / aspect
+    return center, extent * padding
 
 
 def crop_matrix(

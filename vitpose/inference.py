@@ -89,7 +89,7 @@ class PosePredictor:
             with larger ones.
         dtype: torch.bfloat16 or torch.float16 to compute under autocast, None for the weights' own.
         device: None for where the model is.
-        head: which skeleton of a model with several.
+        head: of a model with several, by its skeleton's name or its number.
         padding, blur_kernel: see `PredictionProtocol`.
         blur_sigma: None for what OpenCV takes for the kernel, 2.0 for 11.
         fixed_shape: fill the last batch up with copies, so that every forward pass has the same
@@ -105,16 +105,13 @@ class PosePredictor:
         batch_size: int | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        head: int = 0,
+        head: int | str = 0,
         padding: float = PADDING,
         blur_kernel: int = BLUR_KERNEL,
         blur_sigma: float | None = None,
         fixed_shape: bool | None = None,
     ) -> None:
-        skeletons = model.config.skeletons
-        if not 0 <= head < len(skeletons):
-            names = ", ".join(f"{i}: {s.name}" for i, s in enumerate(skeletons))
-            raise ValueError(f"head must be one of {{{names}}}, got {head}")
+        self.head = model.config.head_index(head)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
@@ -126,7 +123,6 @@ class PosePredictor:
         on_cpu = self.device.type == "cpu"
         self.batch_size = batch_size or (8 if on_cpu else 32)
         self.dtype = None if dtype == torch.float32 else dtype
-        self.head = head
         usual = blur_sigma_of(blur_kernel)
         self.protocol = PredictionProtocol(
             padding=float(padding),
@@ -136,7 +132,7 @@ class PosePredictor:
             precision=model.precision if self.dtype is None else str(dtype).removeprefix("torch."),
         )
         self.fixed_shape = not on_cpu if fixed_shape is None else fixed_shape
-        self.skeleton: Skeleton = skeletons[head]
+        self.skeleton: Skeleton = model.config.skeletons[self.head]
         height, width = model.config.image_hw
         self.crop_wh = (int(width), int(height))
 

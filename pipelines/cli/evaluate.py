@@ -70,6 +70,12 @@ def evaluate(
         bool, typer.Option("--flip-test", help="Average with the mirrored picture: twice the work.")
     ] = False,
     precision: Annotated[Precision, typer.Option(help="Of the model's arithmetic.")] = "float32",
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model with several: its skeleton's name; default that of the data, else the first."
+        ),
+    ] = None,
     plain: Annotated[
         str | None,
         typer.Option(
@@ -131,7 +137,7 @@ def evaluate(
     def measured(who: str, boxes: Path | None, by: Precision) -> _Measured:
         evaluator = KeypointEvaluator(truth, skeleton or truth.skeleton)
         if results is None:
-            return evaluator, *_predict(evaluator, who, images, boxes, flip_test, by)
+            return evaluator, *_predict(evaluator, who, images, boxes, flip_test, by, head)
         evaluator.process_results(asked.rows(stream_coco_results(Path(who))))
         return evaluator, {"results": who}, RULES_OF_RESULTS
 
@@ -163,15 +169,19 @@ def _predict(
     detections: Path | None,
     flip_test: bool,
     precision: Precision,
+    head: str | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the evaluator a model's predictions; returns which model it was, and by which rules."""
     from pipelines.cli.prediction import load_predictor
     from pipelines.registry.versions import resolve_model
     from vitpose.evaluation.annotation_inference import predict_annotations
-    from vitpose.exchange.deployed import ExportedModel
+    from vitpose.exchange.deployed import ExportedModel, read_description
 
     found = resolve_model(model)
-    predictor = load_predictor(found.folder, flip_test, precision)
+    skeletons = read_description(found.folder)["config"]["skeletons"]
+    known = [skeleton["name"] for skeleton in skeletons]
+    own = evaluator.skeleton.name if evaluator.skeleton.name in known else 0
+    predictor = load_predictor(found.folder, flip_test, precision, own if head is None else head)
     evaluator.process_predictions(
         predict_annotations(predictor, evaluator.truth, images, detections=detections)
     )

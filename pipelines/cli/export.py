@@ -19,7 +19,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="FILE.onnx, FILE.pt2 (torch-export) or FILE.xml (openvino).")],
     head: Annotated[
-        int | None, typer.Option(help="Which skeleton of a model with several; a file has one.")
+        str | None, typer.Option(help="Of a model with several: its skeleton's name; a file has one.")
     ] = None,
 ) -> None:
     """Write a model into a file that runs without this program, and compare it with the model.

@@ -39,6 +39,10 @@ def label(
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average with the mirrored picture: twice the work.")
     ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Of a model with several: its skeleton's name; default the first."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Crops in a forward pass.")] = 32,
     segment_frames: Annotated[int, typer.Option(help="Frames of a unit of work.")] = 256,
     address: Annotated[
@@ -67,6 +71,7 @@ def label(
         detect_every=detect_every,
         box_threshold=box_threshold,
         flip_test=flip_test,
+        head=head,
         batch_size=batch_size,
         segment_frames=segment_frames,
     )

@@ -14,6 +14,7 @@ from pipelines.cli import evaluate as cli_evaluate
 from pipelines.cli import export as cli_export
 from pipelines.cli import labels as cli_labels
 from pipelines.cli import models as cli_models
+from pipelines.cli import plan as cli_plan
 from pipelines.cli import predict as cli_predict
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ cli_evaluate.add_commands(app)
 cli_labels.add_commands(app)
 cli_models.add_commands(app)
 cli_export.add_commands(app)
+cli_plan.add_commands(app)
 app.add_typer(cli_data.app, name="data")
 
 

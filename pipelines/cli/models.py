@@ -47,6 +47,7 @@ def models(
             v.uri,
             ",".join(v.aliases) or "-",
             "-" if v.AP is None else f"{v.AP:.3f}",
+            ",".join(v.skeletons) or "-",
             v.source,
             (v.run_id or "-")[:32],
             v.data_digest[:12],
@@ -54,7 +55,7 @@ def models(
         )
         for v in versions
     ]
-    _table(("version", "alias", "AP", "source", "run", "data", "created"), rows)
+    _table(("version", "alias", "AP", "skeletons", "source", "run", "data", "created"), rows)
 
 
 def promote(
@@ -167,15 +168,23 @@ def import_weights(
 def export_weights(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],
     out: Annotated[Path, typer.Option(help="Where to write.")],
-    form: Annotated[str, typer.Option("--format", help="huggingface or official.")],
+    form: Annotated[
+        str, typer.Option("--format", help="huggingface, official, or plain: a model folder of one head.")
+    ],
+    head: Annotated[
+        str | None,
+        typer.Option(help="Only this head of several, by its skeleton's name; its expert is merged in."),
+    ] = None,
 ) -> None:
-    """Write a model for Hugging Face transformers or for the official code.
+    """Write a model for Hugging Face transformers or for the official code, or one head of it as a plain one.
 
     Example: vitpose export-weights imported/vitpose-b --format huggingface --out vitpose-hf
+
+    Example: vitpose export-weights models/finetune-heads --head lsp --format plain --out models/lsp
     """
     from vitpose.exchange.exporting import export_weights as export_them
 
-    typer.echo(str(export_them(folder, out, form)))
+    typer.echo(str(export_them(folder, out, form, head=head)))
 
 
 def sizes(

@@ -31,6 +31,10 @@ def predict(
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average with the mirrored picture: twice the work.")
     ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Of a model with several: its skeleton's name; default the first."),
+    ] = None,
 ) -> None:
     """Find keypoints in pictures and videos; draw them and write COCO results.
 
@@ -56,7 +60,7 @@ def predict(
         flip_test=flip_test,
     )
     overlays(inputs, out)  # before the model is fetched
-    predictor = load_predictor(resolve_model(model).folder, flip_test)
+    predictor = load_predictor(resolve_model(model).folder, flip_test, head=head or 0)
     failed = predict_files(inputs, out, predictor, chosen, threshold=threshold, say=typer.echo)
     for path, reason in failed:
         typer.echo(f"not done: {path}: {reason}", err=True)

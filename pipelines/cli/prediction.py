@@ -58,17 +58,20 @@ class _Results:
             )
 
 
-def load_predictor(model: Path, flip_test: bool, precision: str = "float32") -> PosePredictor:
+def load_predictor(
+    model: Path, flip_test: bool, precision: str = "float32", head: int | str = 0
+) -> PosePredictor:
     """The predictor of a model folder, on a GPU where there is one, or of an exported file, on the CPU.
 
     `precision` is float32, bfloat16 or float16, in which a model folder computes under autocast; an
-    exported file computes as it was exported. Raises `ValueError` where it is asked for more.
+    exported file computes as it was exported. Raises `ValueError` where it is asked for more, or for a
+    `head` (its skeleton's name, or its number) that the model has not.
     """
     if precision != "float32" and is_exported(model):
         raise ValueError(f"{model} computes as it was exported, not in {precision}; give a model folder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, precision)
-    return PosePredictor(load_runnable(model), flip_test=flip_test, device=device, dtype=dtype)
+    return PosePredictor(load_runnable(model), flip_test=flip_test, device=device, dtype=dtype, head=head)
 
 
 def predict_files(

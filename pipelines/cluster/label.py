@@ -89,12 +89,13 @@ def label_archive(
         replace: remove what other runs (another model, other settings) left in `out`.
 
     Raises:
-        ValueError: bad settings, or `out` holds another run's labels and not `replace`.
+        ValueError: bad settings, a head that the model has not, or `out` holds another run's labels and not `replace`.
     """
     started = time.perf_counter()
     archive, out, model_folder = archive.absolute(), out.absolute(), model_folder.absolute()
     config = _absolute(config)
     check_request(config, archive)
+    sigmas = _sigmas(model_folder, config)
     settings = settings_of(config, model, archive)
     videos = list_videos(archive)
     worker = UnitWorker(
@@ -122,7 +123,7 @@ def label_archive(
             cluster.start(len(missing))
         statuses = _do(worker, plan, missing, cluster) if missing else []
     for video in plan.videos:  # those whose units were all there, and were never put together
-        merge_video(video, out, _sigmas(model_folder))
+        merge_video(video, out, sigmas)
     manifest = write_manifest(out, plan, {s["unit"]: s["error"] for s in statuses if s["error"]})
     tidy(out)
     done = [s for s in statuses if not s["error"]]
@@ -187,7 +188,7 @@ def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -
     )
     open_units = Counter(unit.video for unit in missing)
     by_name = {video.video: video for video in plan.videos}
-    sigmas = _sigmas(worker.model_folder)
+    sigmas = _sigmas(worker.model_folder, worker.config)
     merge = ray.remote(num_cpus=0)(merge_video)
     merging, statuses = [], []
     total = sum(unit.segment.stop - unit.segment.start for unit in missing)
@@ -230,6 +231,7 @@ def _settle(out: Path, plan: Plan, replace: bool) -> None:
     write_json(out / PLAN, plan.to_dict())
 
 
-def _sigmas(model_folder: Path) -> tuple[float, ...]:
-    config = PoseConfig.from_dict(read_description(model_folder)["config"])
-    return config.skeletons[0].sigmas
+def _sigmas(model_folder: Path, config: LabelConfig) -> tuple[float, ...]:
+    """Of the head that labels; `ValueError` with the names there are where the model has none such."""
+    model = PoseConfig.from_dict(read_description(model_folder)["config"])
+    return model.skeletons[model.head_index(config.head or 0)].sigmas

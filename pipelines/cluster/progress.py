@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,9 +67,11 @@ class Progress:
 
 
 def say(log: str, name: str, text: str) -> None:
-    """Append a line to the run's log."""
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(f"{name}  {text}\n")
+    """Append a line to the run's log. That it cannot be written is no reason to end the work."""
+    with suppress(OSError):
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"{name}  {text}\n")
 
 
 def figures(row: Mapping[str, Any]) -> str:
@@ -84,20 +87,20 @@ class Shown:
     def __init__(self, loader: Any, *, log: str, name: str, epochs: int, batch_size: int) -> None:
         self.loader, self.log, self.name = loader, log, name
         self.epochs, self.batch_size = epochs, batch_size
-        self.epoch, self.done = 0, 0
+        self.epoch, self.start_step, self.done = 0, 0, 0
         self.started = self.said = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """As the loader's own."""
-        self.epoch = epoch
-        self.loader.set_epoch(epoch)
+        self.epoch, self.start_step = epoch, start_step
+        self.loader.set_epoch(epoch, start_step)
 
     def __iter__(self) -> Iterator[Any]:
         steps = len(self.loader)
-        for step, batch in enumerate(self.loader, start=1):
+        for step, batch in enumerate(self.loader, start=self.start_step + 1):
             yield batch
             self.done += 1
             now = time.monotonic()

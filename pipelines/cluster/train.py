@@ -1,8 +1,9 @@
 """Ray Train around `vitpose.training.fit`: workers, checkpoints in storage, resume, one line a while.
 
 A job has a name that carries the fingerprint of its parameters, data and code. A job that was killed
-continues from its last checkpoint when it is started again; with anything changed it has another name and
-starts anew. When the driver has taken the final checkpoint, the storage is removed.
+continues from its last checkpoint when it is started again, with as many workers as there are then; with
+anything changed it has another name and starts anew. When the driver has taken the final checkpoint, the
+storage is removed.
 """
 
 import logging
@@ -23,12 +24,14 @@ import ray.train.torch
 import torch
 
 from pipelines import experiments, place
+from pipelines.cluster import attempts, curves
 from pipelines.cluster.progress import following
 from pipelines.cluster.worker import Job, Run
-from vitpose.files import write_text
 from vitpose.training import checkpoint
 
 Settings = dict[str, Any]
+REFUSED = "refused"
+"""File in the run's folder: why its workers stopped for good."""
 
 
 def workers() -> int:
@@ -38,7 +41,12 @@ def workers() -> int:
     again as one process with two threads. The number is not quite without effect on the result:
     batch norm in the classic head takes its statistics from each worker's share of the batch.
     """
-    return place.workers(torch.cuda.device_count() or 2)
+    return worker_counts()[-1]
+
+
+def worker_counts() -> range:
+    """How many there may be: one number, or the range of VITPOSE_WORKERS=2-8 (`workers` is its end)."""
+    return place.worker_counts(torch.cuda.device_count() or 2)
 
 
 def connect() -> None:
@@ -50,7 +58,7 @@ def connect() -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=False if local else None,
-        num_cpus=max(2, os.cpu_count() or 2) if local else None,
+        num_cpus=max(2, os.cpu_count() or 2, worker_counts()[0]) if local else None,
         # Batches never enter the object store, so it may be small (the least Ray accepts is 75 MB).
         object_store_memory=256 * 2**20 if local else None,
     )
@@ -73,43 +81,58 @@ def train(
 
     Raises:
         ValueError: bad parameters or data found by a worker, or the training diverged.
+        OSError: the storage cannot be written, MLflow does not answer, or the workers cannot be kept alive.
     """
+    counts, gpu = worker_counts(), torch.cuda.is_available()
+    if gpu and place.ray_address() is None and counts[0] > torch.cuda.device_count():
+        raise ValueError(
+            f"VITPOSE_WORKERS={counts[0]} and this machine has {torch.cuda.device_count()} GPUs, one for "
+            "each; set it lower"
+        )
     run_name = f"{run.name}-{run.fingerprint}"
-    folder = place.storage() / run_name
-    folder.mkdir(parents=True, exist_ok=True)
-    run_file = folder / "mlflow_run_id"
+    storage, log = place.run_storage(), place.storage() / run_name / "progress.log"
+    storage.check()
+    folder = storage / run_name
+    _say_what_is_left(storage, run_name)
     with experiments.run(
         run.name,
         run.params,
         tags={"fingerprint": run.fingerprint},
         data_digest=run.data_digest,
-        run_id=run_file.read_text() if run_file.is_file() else None,
+        run_id=folder.read("mlflow_run_id"),
     ) as run_id:
-        write_text(run_file, run_id)
+        folder.write("mlflow_run_id", run_id)
+        folder.remove(REFUSED)
         job = Job(
             run=run,
             mlflow_run_id=run_id,
             mlflow_uri=place.tracking_uri(),
             threads=place.threads(max(1, (os.cpu_count() or 1) // workers())),
-            log=str(folder / "progress.log"),
+            log=str(log),
         )
-        _reason_file(job).unlink(missing_ok=True)
         connect()
-        with following(Path(job.log)):
-            result: Any = ray.train.torch.TorchTrainer(
-                refusing(worker),
+
+        def trainer() -> Any:
+            return ray.train.torch.TorchTrainer(
+                refusing(worker, folder),
                 train_loop_config={**settings, "job": job},
                 scaling_config=ray.train.ScalingConfig(
-                    num_workers=workers(), use_gpu=torch.cuda.is_available()
+                    num_workers=counts[0] if len(counts) == 1 else (counts[0], counts[-1]),  # type: ignore[arg-type]
+                    use_gpu=gpu,
                 ),
                 run_config=ray.train.RunConfig(  # type: ignore[call-arg]
                     name=run_name,
-                    storage_path=str(place.storage()),
-                    failure_config=ray.train.FailureConfig(max_failures=3),
+                    storage_path=storage.path,
+                    storage_filesystem=storage.filesystem,
+                    # A start that fails is not Ray Train's to repeat: see `attempts`.
+                    failure_config=ray.train.FailureConfig(max_failures=3, controller_failure_limit=0),  # type: ignore[call-arg]
                     checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                     logging_config=ray.train.LoggingConfig(log_level="ERROR"),
                 ),
-            ).fit()
+            )
+
+        with following(log):
+            result = attempts.fit(trainer, run.name, folder, counts, gpu=gpu)
         if result.return_value is not None:
             raise ValueError(result.return_value)
         if result.checkpoint is None:
@@ -119,28 +142,45 @@ def train(
         if state["epoch"] != run.epochs:
             raise RuntimeError(f"{run_name} ended at epoch {state['epoch']} of {run.epochs}")
         write(state, run_id)
-    shutil.rmtree(folder, ignore_errors=True)
+        curves.send_at_the_end(run_id, place.tracking_uri(), state["history"])
+    folder.delete()
+    shutil.rmtree(log.parent, ignore_errors=True)
 
 
-def refusing(worker: Callable[[Settings], None]) -> Callable[[Settings], Any]:
+def refusing(worker: Callable[[Settings], None], folder: place.Folder) -> Callable[[Settings], Any]:
     """`worker`, which after bad input or divergence is not tried again: it would end the same way.
 
     Ray starts all workers anew when one of them fails; they find the reason in a file, and return it.
     """
 
     def refusing(settings: Settings) -> str | None:
-        reason = _reason_file(settings["job"])
-        if reason.is_file():
-            return reason.read_text()
+        reason = folder.read(REFUSED)
+        if reason is not None:
+            return reason
+        if ray.train.get_context().get_world_rank() == 0:
+            folder.write(attempts.STARTED, "")
         try:
             worker(settings)
         except (ValueError, FloatingPointError) as error:
-            write_text(reason, str(error))
+            folder.write(REFUSED, str(error))
             raise
         return None
 
     return refusing
 
 
-def _reason_file(job: Job) -> Path:
-    return Path(job.log).with_name("refused")
+def _say_what_is_left(storage: place.Folder, run_name: str) -> None:
+    """A line where a run of the same name was abandoned for another one: it will not go on."""
+    kind, _, fingerprint = run_name.rpartition("-")
+    names = storage.names()
+    left = [
+        one
+        for one in names
+        if one.rpartition("-")[0] == kind and len(one.rpartition("-")[2]) == len(fingerprint)
+    ]
+    if left and run_name not in left:
+        print(
+            f"{kind}  starts anew: parameters, data or code are not those of {', '.join(left)} in {storage}, "
+            "which goes on if they are set back, and may be deleted if not",
+            flush=True,
+        )

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import resource
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,20 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed
 
-from pipelines import experiments, place
+from pipelines import place
+from pipelines.cluster.curves import Curves
 from pipelines.cluster.progress import Shown, figures, say
 from vitpose.training import checkpoint, engine
+from vitpose.training.ema import MovingAverage
+from vitpose.training.loop import LoopConfig
 from vitpose.training.optim import OptimConfig, build_optimizer
 
 Evaluate = Callable[[torch.nn.Module], dict[str, float]]
+
+ASK_EVERY_S = 2.0
+"""About how often the ranks ask whether it is time for a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +38,7 @@ class Run:
     """Stage and model, such as finetune-tiny."""
     epochs: int
     optim: OptimConfig
-    precision: engine.Precision
+    loop: LoopConfig
     seed: int
     params: dict[str, Any]
     """Everything that was chosen, for MLflow and the fingerprint; survives JSON."""
@@ -55,20 +65,16 @@ class Job:
     """File to which rank 0 appends a line now and then, for the driver to show."""
 
 
-def share(batch_size: int) -> dict[str, int]:
-    """What a loader is told of this worker: its part of a global batch, its rank, and its helpers.
+def share(batch_size: int, accumulate: int = 1) -> dict[str, int]:
+    """What a loader is told of this worker: its part of a micro-batch, its rank, and its helpers.
 
     Raises `ValueError` where the batch does not divide.
     """
     context = ray.train.get_context()
     size = context.get_world_size()
-    if batch_size % size:
-        raise ValueError(
-            f"batch_size {batch_size} does not divide among VITPOSE_WORKERS={size}; choose a number of "
-            "workers that divides it"
-        )
+    LoopConfig(accumulate=accumulate).check_place(batch_size, size, cuda=torch.cuda.is_available())
     return {
-        "batch_size": batch_size // size,
+        "batch_size": batch_size // (size * accumulate),
         "workers": place.loader_workers(4 if torch.cuda.is_available() else 0),
         "rank": context.get_world_rank(),
         "world_size": size,
@@ -85,76 +91,180 @@ def fit_and_report(
     evaluate: Evaluate | None = None,
     evaluate_every: int = 0,
 ) -> None:
-    """A worker's whole training: resume, `fit`, and after each epoch evaluate, log, save, report.
+    """A worker's whole training: resume, `fit`, and now and then save, report, evaluate, log.
 
-    `evaluate` runs on rank 0 alone, every `evaluate_every` epochs and after the last one; the other
-    ranks wait for it in `report`. An epoch that is done again, because the run was killed between logging
-    and saving it, is not logged again.
+    A checkpoint is saved after each epoch, before it is evaluated and again with its figures, and within
+    an epoch every `checkpoint_minutes`. `evaluate` runs on rank 0 alone, every `evaluate_every` epochs and
+    after the last one; the other ranks wait for it in `report`. What is done again, because the run was
+    killed before it was saved, is not logged again.
     """
     context = ray.train.get_context()
-    rank = context.get_world_rank()
+    run, loop = job.run, job.run.loop
+    rank, size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(job.threads)
     device = ray.train.torch.get_device()
     model.to(device)
-    optimizer = build_optimizer(model, job.run.optim)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if loop.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = loop.tf32
+        if size > 1:
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimizer = build_optimizer(model, run.optim)
+    average = None if loop.ema is None else MovingAverage(model, loop.ema)
+    scaler = torch.amp.GradScaler(device.type) if loop.precision == "float16" else None
     progress = checkpoint.Progress()
     latest = ray.train.get_checkpoint()
     if latest is not None:
         with latest.as_directory() as directory:
-            progress = checkpoint.load(Path(directory), model, optimizer, job.run.fingerprint)
-    logged = set[int]()
+            progress = checkpoint.load(
+                Path(directory), model, optimizer, run.fingerprint, average=average, scaler=scaler
+            )
+    curves = Curves(job.mlflow_run_id, job.mlflow_uri)
     if rank == 0:
-        logged = experiments.logged_steps(job.mlflow_run_id, job.mlflow_uri, "loss")
-        for done in progress.history:
-            _log(job, done, logged)
-        if progress.epoch:
-            say(job.log, job.run.name, f"goes on after {progress.epoch} of {job.run.epochs} epochs")
+        _log(job, curves, progress.history if progress.evaluated else progress.history[:-1])
+        if latest is not None:
+            at = f" and {progress.position.step} steps" if progress.position.step else ""
+            say(job.log, run.name, f"goes on after {progress.epoch} of {run.epochs} epochs{at}")
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
-    shown = (
-        Shown(loader, log=job.log, name=job.run.name, epochs=job.run.epochs, batch_size=batch_size)
-        if rank == 0
-        else loader
-    )
+    if loop.compile:
+        prepared.compile()
+    pauses = Pauses(loop.checkpoint_minutes * 60, rank, device)
+
+    def report(row: dict[str, Any]) -> None:
+        """Save, on rank 0, and say so; all ranks meet here."""
+        with tempfile.TemporaryDirectory() as temporary:
+            saved = None
+            if rank == 0:
+                checkpoint.save(
+                    Path(temporary),
+                    prepared,
+                    optimizer,
+                    progress,
+                    run.fingerprint,
+                    average=average,
+                    scaler=scaler,
+                )
+                saved = ray.train.Checkpoint.from_directory(temporary)
+            ray.train.report(row, checkpoint=saved)
+        pauses.saved()
+
+    def complete(row: dict[str, Any]) -> None:
+        """Evaluate an epoch that is saved already, and save its figures and, if it is the best, it."""
+        if rank == 0 and evaluate is not None:
+            with nullcontext() if average is None else average.applied():
+                row.update(evaluate(checkpoint.unwrapped(prepared)))
+                judge = next((name for name in ("AP", "PCK") if name in row), None)
+                if judge is not None:
+                    progress.judge(judge, row[judge], checkpoint.unwrapped(prepared))
+        progress.evaluated = True
+        report(row)
+
+    def conclude(row: dict[str, Any]) -> None:
+        if rank == 0:
+            _log(job, curves, progress.history)
+            say(job.log, run.name, f"epoch {row['epoch']}/{run.epochs}  {figures(row)}")
+
+    if not progress.evaluated:
+        complete(progress.history[-1])
+        conclude(progress.history[-1])
+    shown = loader
+    if rank == 0:
+        shown = Shown(
+            loader,
+            log=job.log,
+            name=run.name,
+            epochs=run.epochs,
+            batch_size=batch_size // loop.accumulate,
+        )
     for result in engine.fit(
         prepared,
         loss_function,
         shown,
         optimizer,
-        job.run.optim,
-        epochs=job.run.epochs,
-        start_epoch=progress.epoch,
-        seed=job.run.seed,
+        run.optim,
+        epochs=run.epochs,
+        start=progress.position,
+        seed=run.seed,
         rank=rank,
-        precision=job.run.precision,
+        world_size=size,
+        batch_size=batch_size,
+        accumulate=loop.accumulate,
+        precision=loop.precision,
+        scaler=scaler,
+        average=average,
+        pause=pauses,
         device=device,
     ):
+        if isinstance(result, engine.Position):
+            progress.position = result
+            report({"epoch": result.epoch, "step": result.step})
+            continue
         row: dict[str, Any] = {
             "epoch": result.epoch,
             "step": result.step,
             "loss": result.loss,
             "lr": result.lr,
+            "gradient_norm": result.gradient_norm,
             "seconds": result.seconds,
             "images_per_second": result.batches * batch_size / result.seconds,
+            "memory_gib": _peak_memory(device),
             **result.figures,
         }
-        last = result.epoch == job.run.epochs
         due = evaluate_every > 0 and result.epoch % evaluate_every == 0
-        with tempfile.TemporaryDirectory() as temporary:
-            if rank == 0:
-                if evaluate is not None and (due or last):
-                    row.update(evaluate(checkpoint.unwrapped(prepared)))
-                progress.epoch = result.epoch
-                progress.history.append(row)
-                checkpoint.save(Path(temporary), prepared, optimizer, progress, job.run.fingerprint)
-                _log(job, row, logged)
-                say(job.log, job.run.name, f"epoch {result.epoch}/{job.run.epochs}  {figures(row)}")
-                ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(temporary))
-            else:
-                ray.train.report(row)
+        due = evaluate is not None and (due or result.epoch == run.epochs)
+        progress.position = engine.Position(epoch=result.epoch)
+        progress.history.append(row)
+        progress.evaluated = not due
+        report(row)
+        if due:
+            complete(row)
+        conclude(row)
 
 
-def _log(job: Job, row: dict[str, Any], logged: set[int]) -> None:
-    """One epoch's row to MLflow, unless it is among the `logged` epochs."""
-    if row["epoch"] not in logged:
-        figures = {key: value for key, value in row.items() if key not in ("epoch", "step")}
-        experiments.log_epoch(job.mlflow_run_id, job.mlflow_uri, figures, row["epoch"])
+class Pauses:
+    """When to save within an epoch: by the clock of rank 0, of which all ranks hear at the same step.
+
+    They ask each other every few seconds, in a number of steps that rank 0 measures.
+    """
+
+    def __init__(self, seconds: float, rank: int, device: torch.device) -> None:
+        self._seconds, self._rank, self._device = seconds, rank, device
+        self._steps, self._every = 0, 1
+        self._asked = self._saved = time.monotonic()
+
+    def saved(self) -> None:
+        """A checkpoint has just been saved."""
+        self._asked = self._saved = time.monotonic()
+        self._steps = 0
+
+    def __call__(self) -> bool:
+        """Whether to save now; to be asked after each step, on all ranks."""
+        self._steps += 1
+        if self._steps < self._every:
+            return False
+        now = time.monotonic()
+        rate = self._steps / max(now - self._asked, 1e-6)
+        every = max(1, min(1000, int(rate * min(ASK_EVERY_S, self._seconds / 4))))
+        answer = torch.tensor([now - self._saved >= self._seconds, every], dtype=torch.int64)
+        if torch.distributed.is_initialized():
+            answer = answer.to(self._device)
+            torch.distributed.broadcast(answer, 0)
+        due, self._every = answer.tolist()
+        self._asked, self._steps = now, 0
+        return bool(due)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """GiB at most since the last call on a GPU; of this process since its start on a CPU."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _log(job: Job, curves: Curves, history: list[dict[str, Any]]) -> None:
+    """What MLflow lacks of the epochs done, as far as it answers; a line where that changes."""
+    line = curves.send(history)
+    if line is not None:
+        say(job.log, job.run.name, line)

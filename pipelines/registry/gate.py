@@ -24,9 +24,9 @@ class GateConfig:
     margin_AP: float = 0.005
     """A candidate must exceed the champion's AP by at least this much."""
     max_slice_drop: float = 0.05
-    """No slice (crowded images, small people, ...) may lose more AP than this."""
+    """No slice (crowded images, small people, ...) and no further head may lose more AP than this."""
     min_slice_instances: int = 30
-    """Slices with fewer people (`slice_instances` of the metrics) are shown and do not decide."""
+    """Slices and heads with fewer people (`slice_instances` of the metrics) are shown and do not decide."""
     max_slowdown: float = 4.0
     """The champion's images/s over the candidate's may not exceed this; 1 demands equal speed."""
     max_export_difference: float = 1e-5
@@ -50,7 +50,7 @@ class RegisterConfig:
     """Section `register`."""
 
     name: str = "vitpose"
-    """Registered model name; models of different skeletons need different names."""
+    """Registered model name; models whose first head has another skeleton need another name."""
     gate: GateConfig = field(default_factory=GateConfig)
 
 
@@ -85,6 +85,7 @@ def decide(candidate: MetricSet, champion: MetricSet | None, config: GateConfig)
     rules["export_difference"] = _export(candidate.get("export_difference"), config)
     if champion is not None:
         rules["AP"] = _higher_AP(candidate, champion, config)
+        rules |= _heads(candidate, champion, config)
         rules |= _slices(candidate, champion, config)
         rules["images_per_second"] = _speed(candidate, champion, config)
     figures = {
@@ -205,6 +206,28 @@ def _slices(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> di
         failure = f"slice {name}: AP {_show(after)} against {_show(before)} of the champion"
         failure += f" (limit -{config.max_slice_drop:g})"
         rules[f"slice {name}"] = _rule(after, before, config.max_slice_drop, passed, failure)
+    return rules
+
+
+def _heads(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, dict[str, Any]]:
+    """One rule for each further head of the champion: who labels with it may not lose it."""
+    rules = {}
+    for name, before in sorted((champion.get("heads") or {}).items()):
+        after = (candidate.get("heads") or {}).get(name, {})
+        few = after.get("instances", config.min_slice_instances) < config.min_slice_instances
+        kept = _measured(after.get("AP")) and _measured(before["AP"])
+        passed = bool(after) and (
+            few or not kept or round(before["AP"] - after["AP"], 9) <= config.max_slice_drop
+        )
+        failure = f"head {name}: the model has none, the champion's has AP {_show(before['AP'])}"
+        if after:
+            failure = (
+                f"head {name}: AP {_show(after['AP'])} against {_show(before['AP'])} of the champion"
+            )
+            failure += f" (limit -{config.max_slice_drop:g})"
+        rules[f"head {name}"] = _rule(
+            after.get("AP"), before["AP"], config.max_slice_drop, passed, failure
+        )
     return rules
 
 

@@ -6,6 +6,7 @@ Knows no versions and no aliases.
 """
 
 import contextlib
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,12 @@ def check_folder(folder: Path) -> str:
             "stage or import-weights wrote, or models:/NAME@ALIAS"
         )
     return weights_digest(folder)
+
+
+def skeletons_of(folder: Path) -> tuple[str, ...]:
+    """Names of the skeletons that a model folder's heads find, as its config.json has them."""
+    config = json.loads((folder / "config.json").read_text()).get("config", {})
+    return tuple(skeleton["name"] for skeleton in config.get("skeletons", ()))
 
 
 def check_model(path: Path) -> str:

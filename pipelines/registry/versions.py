@@ -42,6 +42,8 @@ class Version:
     source: str
     """The stage output it came from, such as "finetune-nano"."""
     git_commit: str
+    skeletons: tuple[str, ...] = ()
+    """What it can do: one name for each head."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """All figures of its evaluation."""
 
@@ -90,7 +92,10 @@ def register_version(
     experiment = experiment_id()
     client = connect()
     _create_model(client, name)
-    content = {"metrics": json.dumps(metrics, sort_keys=True)}
+    content = {
+        "metrics": json.dumps(metrics, sort_keys=True),
+        "skeletons": ",".join(model_store.skeletons_of(folder)),
+    }
     found = _same(client, name, weights, data)
     if found is None:
         model_id = model_store.upload(client, experiment, folder, run_id)
@@ -109,7 +114,8 @@ def register_version(
         if found != version:
             client.delete_model_version(name, version)
     else:
-        client.set_model_version_tag(name, found, "metrics", content["metrics"])
+        for key, value in content.items():
+            client.set_model_version_tag(name, found, key, value)
     client.set_registered_model_alias(name, CANDIDATE, found)
     return get_version(name, found)
 
@@ -215,6 +221,7 @@ def _row(version: Any, aliases: Mapping[str, str]) -> Version:
         created=created.isoformat(timespec="seconds"),
         source=version.tags.get("source", ""),
         git_commit=version.tags.get("git_commit", ""),
+        skeletons=tuple(filter(None, version.tags.get("skeletons", "").split(","))),
         metrics=metrics,
     )
 

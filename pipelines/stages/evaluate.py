@@ -1,7 +1,9 @@
 """Stage evaluate@<model>: the official protocol on the held-out people, and where the model is weak.
 
 Reads a model folder and the prepared data; writes metrics/<model>.json, and plots: the curves and
-tables of `analysis` and two pictures of predictions beside the ground truth.
+tables of `analysis` and two pictures of predictions beside the ground truth. Of a model with several heads
+these are of the head for the skeleton of the data; the others are judged by the data of theirs in the
+prepared folder, and their figures stand under `heads`, by skeleton.
 """
 
 import argparse
@@ -17,9 +19,11 @@ from pipelines.page.gallery import gallery, worst, write_picture
 from pipelines.stages import entry
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.analysis import analyse, write_plots
-from vitpose.evaluation.held_out import predicted, torso_pck
+from vitpose.evaluation.bootstrap import ap_interval
+from vitpose.evaluation.held_out import judging_data, predicted, torso_pck
 from vitpose.files import write_json
 from vitpose.inference import PosePredictor
+from vitpose.models.pose import PoseModel
 from vitpose.models.weights import load_model, read_config, weights_digest
 
 
@@ -48,18 +52,15 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
     """Every figure of `model` on the held-out people of `data`; pictures go to `plots`."""
     prepared = load_prepared(data)
     network = load_model(model)
-    predictor = PosePredictor(
-        network,
-        flip_test=config.flip_test,
-        batch_size=config.batch_size,
-        dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
-    )
+    first, *others = judging_data(network.config, data).items()
+    predictor = _predictor(network, first[0], config)
     started = time.perf_counter()
     evaluator = predicted(predictor, data)
     seconds = time.perf_counter() - started
     accuracy = torso_pck(evaluator)
     pairs = evaluator.pairs()
     analysis = analyse(evaluator, samples=config.bootstrap)
+    heads = {name: _further(network, name, folder, config) for name, folder in others}
     config_json = read_config(model)
     joints = [{"joint": name, "PCK": value} for name, value in accuracy.per_joint.items()]
     write_plots({"joints": joints, **analysis.plots}, plots)
@@ -73,6 +74,8 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
         **analysis.figures,
         "instances": len(pairs.annotation_ids),
         "images": len(evaluator.truth.images),
+        "skeletons": [skeleton.name for skeleton in network.config.skeletons],
+        **({"heads": heads} if heads else {}),
         "parameters": sum(p.numel() for p in network.parameters()),
         "images_per_second": len(pairs.annotation_ids) / seconds,
         "weights_digest": weights_digest(model),
@@ -83,6 +86,31 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
             **asdict(evaluator.protocol),
             **asdict(predictor.protocol),
         },
+    }
+
+
+def _predictor(network: PoseModel, head: str, config: EvaluateConfig) -> PosePredictor:
+    return PosePredictor(
+        network,
+        flip_test=config.flip_test,
+        batch_size=config.batch_size,
+        dtype=torch.bfloat16 if config.precision == "bfloat16" else None,
+        head=head,
+    )
+
+
+def _further(network: PoseModel, head: str, data: Path, config: EvaluateConfig) -> dict[str, Any]:
+    """The figures of a further head on the held-out people of its own data."""
+    evaluator = predicted(_predictor(network, head, config), data)
+    accuracy = torso_pck(evaluator)
+    return {
+        **evaluator.evaluate(),
+        "PCK": accuracy.mean,
+        "per_joint": accuracy.per_joint,
+        "AP_interval": asdict(ap_interval(evaluator.matches(), samples=config.bootstrap)),
+        "instances": len(evaluator.pairs().annotation_ids),
+        "images": len(evaluator.truth.images),
+        "data_digest": load_prepared(data).digest,
     }
 
 
@@ -106,12 +134,19 @@ def main() -> None:
         figures = {
             f"val_{k}": v for k, v in result.items() if k.startswith(official) and isinstance(v, float)
         }
+        for head, further in result.get("heads", {}).items():
+            figures |= {f"val_{key}_{head}": further[key] for key in official}
         experiments.log_epoch(result["run_id"], place.tracking_uri(), figures, 0)
     interval = result["AP_interval"]
     print(
         f"{given.name}  AP {result['AP']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})  "
         f"AP50 {result['AP50']:.3f}  PCK {result['PCK']:.3f}  on {result['instances']} people"
     )
+    for head, found in result.get("heads", {}).items():
+        print(
+            f"{given.name} {head}  AP {found['AP']:.3f}  AP50 {found['AP50']:.3f}  PCK {found['PCK']:.3f}  "
+            f"on {found['instances']} people"
+        )
 
 
 if __name__ == "__main__":

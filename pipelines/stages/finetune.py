@@ -1,6 +1,7 @@
-"""Stage finetune@<size>: a pose model from MAE weights. Ray Train.
+"""Stage finetune@<name>: a pose model from the weights of a model folder. Ray Train.
 
-Reads the prepared data and a folder of MAE weights; writes a model folder with its history.json.
+Reads the prepared data and the folder of a MAE, of an encoder or of a pose model (stages `pretrain`, `start`
+or `finetune`); writes a model folder with its history.json.
 """
 
 import argparse
@@ -10,13 +11,21 @@ from typing import Any
 import torch
 
 from pipelines import params
-from pipelines.cluster.pose import Recipe, fit_pose, pose_config, train_pose, write_model
+from pipelines.cluster.pose import (
+    Recipe,
+    checked_start,
+    fit_pose,
+    pose_config,
+    supervised_loss,
+    train_pose,
+    with_heads,
+    write_model,
+)
 from pipelines.params import ModelConfig
 from pipelines.stages import code, entry
 from vitpose.data.prepared import load_prepared
 from vitpose.models.pose import build_model, freeze_part
-from vitpose.models.weights import load_encoder, weights_digest
-from vitpose.training.losses import pose_loss
+from vitpose.models.weights import load_encoder, read_start, weights_digest
 
 
 def worker(settings: dict[str, Any]) -> None:
@@ -24,42 +33,32 @@ def worker(settings: dict[str, Any]) -> None:
     recipe: Recipe = settings["recipe"]
     torch.manual_seed(recipe.seed)  # every worker builds the same initial model
     model = build_model(settings["architecture"])
-    if settings["init"] is not None:
-        load_encoder(model, settings["init"])
+    load_encoder(model, settings["init"])
     freeze_part(model, recipe.freeze)
-    fit_pose(settings["job"], model, pose_loss(recipe.sigma), recipe, settings["data"])
+    loss = supervised_loss(recipe, model.config)
+    fit_pose(settings["job"], model, loss, recipe, settings["data"])
 
 
 def finetune(
-    size: str, model: ModelConfig, recipe: Recipe, *, data: Path, init: Path | None, out: Path
+    name: str, size: str, model: ModelConfig, recipe: Recipe, *, data: Path, init: Path, out: Path
 ) -> None:
-    """Train a model of `size` on `data` from the MAE weights in `init`, and write it to `out`.
-
-    `init` None trains from random weights.
-    """
+    """Train a model of `size` on `data` from the weights in the folder `init`, and write it to `out`."""
     prepared = load_prepared(data)
     recipe = recipe.for_size(size)
-    architecture = pose_config(size, model, prepared, recipe)
-    recorded = params.as_plain(
-        size=size,
-        model=model,
-        recipe=recipe,
-        init=None if init is None else weights_digest(init),
-    )
+    architecture = pose_config(size, model, prepared, recipe, read_start(init))
+    architecture = with_heads(architecture, recipe, data)
+    start = checked_start(architecture, init)
+    recorded = params.as_plain(size=size, model=model, recipe=recipe, init=weights_digest(init))
 
     def write(state: dict[str, Any], run_id: str) -> None:
         made_by = {"stage": "finetune", "run_id": run_id, "data_digest": prepared.digest}
-        write_model(architecture, state, out, {**made_by, **recorded})
+        write_model(architecture, state, out, {**made_by, **recorded, "start": start})
 
     train_pose(
-        f"finetune-{size}",
+        f"finetune-{name}",
         recipe,
         worker,
-        {
-            "architecture": architecture,
-            "data": data.absolute(),
-            "init": None if init is None else init.absolute(),
-        },
+        {"architecture": architecture, "data": data.absolute(), "init": init.absolute()},
         write,
         recorded=recorded,
         prepared=prepared,
@@ -68,17 +67,19 @@ def finetune(
 
 
 def main() -> None:
-    """`python -m pipelines.stages.finetune SIZE --data DIR [--init DIR] --out DIR`."""
+    """`python -m pipelines.stages.finetune NAME --data DIR --init DIR --out DIR`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("size")
+    parser.add_argument("name", help="an entry of finetune.sizes")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="folder of MAE weights; random weights without it")
+    parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
+    entry_of = f"finetune.sizes.{given.name}"
     finetune(
-        given.size,
-        params.model(),
-        params.overlay(Recipe, params.PARAMS, "finetune.common", f"finetune.sizes.{given.size}"),
+        given.name,
+        params.size(entry_of),
+        params.model(entry_of),
+        params.overlay(Recipe, params.PARAMS, "finetune.common", entry_of, apart=params.START_KEYS),
         data=given.data,
         init=given.init,
         out=given.out,

@@ -2,7 +2,8 @@
 
 Reads what section `prepare` of params.yaml names. Writes the prepared folder: crop shards to train on,
 val.json with the ground truth of the held-out people, the rows that could not be used with their
-reasons, and last of all dataset.json with the data digest.
+reasons, and last of all dataset.json with the data digest. What `prepare.heads` names, other skeletons for
+further heads of the same models, becomes such a folder each in heads/.
 
 People are cut out in threads, or on the Ray cluster that RAY_ADDRESS names, with the same result.
 """
@@ -10,21 +11,22 @@ People are cut out in threads, or on the Ray cluster that RAY_ADDRESS names, wit
 import argparse
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines import params, place
 from pipelines.cluster.progress import Progress
 from pipelines.stages import entry
-from vitpose.data.prepared import WHOLE_IMAGES, PreparedDataset, save_prepared
-from vitpose.data.shards import Record
+from vitpose.data.prepared import HEADS, WHOLE_IMAGES, PreparedDataset, save_prepared
+from vitpose.data.shards import CropShards, Record
 from vitpose.files import write_json
 from vitpose.preparation.cutting import Cutting, cut_in_threads, image_rows, stored_wh
-from vitpose.preparation.held_out import write_held_out
+from vitpose.preparation.held_out import HeldOut, write_held_out
 from vitpose.preparation.leaks import HeldOutImages
 from vitpose.preparation.readers.coco import people_from_coco
 from vitpose.preparation.readers.coco_file import SKELETON_FILE
@@ -52,86 +54,155 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """Section `prepare`."""
+class SkeletonConfig:
+    """Data of one skeleton: an entry of section `prepare.heads`, and the most of section `prepare`."""
 
     train: tuple[Source, ...]
     val: Source
-    jpeg_quality: int = 95
+    jpeg_quality: int | None = 95
     oversample: float = 1.0
     """Stored pixels per network pixel, along a side; crops are never enlarged."""
     rejected_limit: float = 0.05
     """Share of a source's people that may be unusable before the stage fails."""
     leak_check: bool = True
-    """Take training images out that are held-out ones, by their bytes or by their look."""
+    """Take training images out that are held-out ones of any skeleton, by their bytes or by their look."""
     map_keypoints: bool = False
     """Map sources of other skeletons onto that of `val`; else they are refused."""
-    whole_images: bool = False
-    """Also store the training images whole, for `pretrain.common.whole_images`."""
 
     def __post_init__(self) -> None:
         if not self.train:
             raise ValueError("train names no data set; expected at least one to learn from")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(SkeletonConfig):
+    """Section `prepare`."""
+
+    whole_images: bool = False
+    """Also store the training images whole, for `pretrain.common.whole_images`."""
+    heads: dict[str, SkeletonConfig] = field(default_factory=dict)
+    """Further skeletons by a name of one's choice, for `finetune.*.heads`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.heads:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(
+                    f"heads.{name}: a head's name becomes a folder's; expected letters, digits, _ - ."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The people of one skeleton, the held-out ones written."""
+
+    config: SkeletonConfig
+    out: Path
+    train: list[PersonSet]
+    val: PersonSet
+    val_images: str
+    """Relative to `out`."""
+    held_out: HeldOut
+
+
 def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> dict[str, Any]:
     """Fill the folder `out` and return the counts. An `out` of an earlier run is replaced."""
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     cpus = os.cpu_count() or 1
+    main = _read_part(config, out, cpus)
+    heads = {name: _read_part(one, out / HEADS / name, cpus) for name, one in config.heads.items()}
+    # Of all skeletons: the backbone that their heads share may not have seen what judges any of them.
+    prints = dict(main.held_out.prints)
+    for name, part in heads.items():
+        prints |= {f"{name}: {image}": one for image, one in part.held_out.prints.items()}
+    held_out = HeldOutImages(prints)
+    found = {name: _write_part(part, image_hw, held_out, cpus) for name, part in heads.items()}
+    for name, part in heads.items():
+        _save(part, found[name])
+    result = _write_part(main, image_hw, held_out, cpus)
+    digests = [result["data_digest"]]
+    if config.whole_images:
+        images = by_image(image_rows(row for one in main.train for row in one.rows))
+        cutting = _cutting(config, image_hw, held_out)
+        whole = replace(cutting, crop_wh=stored_wh(cutting.crop_wh), oversample=1.0)
+        write_records(_cut(images, whole, cpus), out / WHOLE_IMAGES)
+        digests.append(digest_of(out / WHOLE_IMAGES))
+    digests += [f"{name} {found[name]['data_digest']}" for name in sorted(found)]
+    if len(digests) > 1:
+        result["data_digest"] = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    _save(main, result, tuple(heads))
+    return {**result, "heads": found} if heads else result
+
+
+def _read_part(config: SkeletonConfig, out: Path, cpus: int) -> _Part:
+    """Read the sources of one skeleton, and write its held-out people into the folder `out`."""
+    out.mkdir(parents=True)
     read = [_read(_local(source))[0] for source in config.train]
     val_source = _local(config.val)
     val, content = _read(val_source)
-    train = [_same_skeleton(one, val, config.map_keypoints) for one in read]
-    held_out = write_held_out(content, val, out / "val.json", workers=cpus)
-    del content, read  # larger than the people in them, and not needed while these are cut
-    cutting = Cutting(
+    return _Part(
+        config=config,
+        out=out,
+        train=[_same_skeleton(one, val, config.map_keypoints) for one in read],
+        val=val,
+        val_images=os.path.relpath(val_source.images, out),
+        held_out=write_held_out(content, val, out / "val.json", workers=cpus),
+    )
+
+
+def _cutting(config: SkeletonConfig, image_hw: tuple[int, int], held_out: HeldOutImages) -> Cutting:
+    return Cutting(
         crop_wh=(image_hw[1], image_hw[0]),
         jpeg_quality=config.jpeg_quality,
         oversample=config.oversample,
-        held_out=HeldOutImages(held_out.prints) if config.leak_check else None,
+        held_out=held_out if config.leak_check else None,
     )
-    unused = write_records(_cut(by_image(row for one in train for row in one.rows), cutting, cpus), out)
-    rejected = [
-        *unused,
-        *held_out.undecodable,
-        *val.rejected,
-        *(r for one in train for r in one.rejected),
-    ]
+
+
+def _write_part(
+    part: _Part, image_hw: tuple[int, int], held_out: HeldOutImages, cpus: int
+) -> dict[str, Any]:
+    """Write crops and rejected rows of one skeleton; its counts, reasons and digest."""
+    train, val, limit = part.train, part.val, part.config.rejected_limit
+    cutting = _cutting(part.config, image_hw, held_out)
+    people = by_image(row for one in train for row in one.rows)
+    unused = write_records(_cut(people, cutting, cpus), part.out)
+    undecodable = part.held_out.undecodable
+    rejected = [*unused, *undecodable, *val.rejected, *(r for one in train for r in one.rejected)]
     # Before the check, so that they can be looked at where it fails.
-    save_rejected(rejected, out / "rejected.parquet")
+    save_rejected(rejected, part.out / "rejected.parquet")
     for one in train:
         lost = [r for r in unused if r.dataset == one.name]
-        used = len(one.rows) - len(lost)
-        check_rejected_share(one.name, [*lost, *one.rejected], used, config.rejected_limit)
-    val_people = len(val.rows) - len(held_out.undecodable)
-    lost = [*held_out.undecodable, *val.rejected]
-    check_rejected_share(val.name, lost, val_people, config.rejected_limit)
-    counts = {
+        check_rejected_share(one.name, [*lost, *one.rejected], len(one.rows) - len(lost), limit)
+    val_people = len(val.rows) - len(undecodable)
+    check_rejected_share(val.name, [*undecodable, *val.rejected], val_people, limit)
+    labelled = CropShards(part.out).visibility.any(axis=0)
+    digest = hashlib.sha256((digest_of(part.out) + part.held_out.digest).encode()).hexdigest()
+    return {
         "train_people": sum(len(one.rows) for one in train) - len(unused),
         "train_images": _count_images(train, unused),
         "val_people": val_people,
-        "val_images": len(held_out.prints),
+        "val_images": len(part.held_out.prints),
         "rejected": len(rejected),
         "leaked_images": leaked_images(unused),
+        "reasons": rejected_counts(rejected),
+        "unlabelled": [k for k, there in zip(val.skeleton.keypoints, labelled, strict=True) if not there],
+        "data_digest": digest,
     }
-    digest = hashlib.sha256((digest_of(out) + held_out.digest).encode())
-    if config.whole_images:
-        images = by_image(image_rows(row for one in train for row in one.rows))
-        whole = replace(cutting, crop_wh=stored_wh(cutting.crop_wh), oversample=1.0)
-        write_records(_cut(images, whole, cpus), out / WHOLE_IMAGES)
-        digest.update(digest_of(out / WHOLE_IMAGES).encode())
-    save_prepared(
-        PreparedDataset(
-            digest=digest.hexdigest(),
-            skeleton=val.skeleton,
-            datasets=tuple(one.name for one in train),
-            counts=counts,
-            val_images=os.path.relpath(val_source.images, out),
-        ),
-        out,
+
+
+def _save(part: _Part, result: dict[str, Any], heads: tuple[str, ...] = ()) -> None:
+    """Write dataset.json, which says that the folder is whole."""
+    prepared = PreparedDataset(
+        digest=result["data_digest"],
+        skeleton=part.val.skeleton,
+        datasets=tuple(one.name for one in part.train),
+        counts={name: value for name, value in result.items() if isinstance(value, int)},
+        val_images=part.val_images,
+        heads=heads,
+        unlabelled=tuple(result["unlabelled"]),
     )
-    return {**counts, "reasons": rejected_counts(rejected), "data_digest": digest.hexdigest()}
+    save_prepared(prepared, part.out)
 
 
 def _local(source: Source) -> Source:
@@ -153,8 +224,8 @@ def _same_skeleton(people: PersonSet, val: PersonSet, mapped: bool) -> PersonSet
         return map_people(people, val.skeleton)
     raise ValueError(
         f"{people.name} has the keypoints of skeleton {people.skeleton.name!r}, {val.name} those of "
-        f"{val.skeleton.name!r}; one pipeline trains one skeleton: leave one out, or map the keypoints "
-        "that mean the same with prepare.map_keypoints"
+        f"{val.skeleton.name!r}; a head has one skeleton: put one of them under prepare.heads, or map the "
+        "keypoints that mean the same with map_keypoints"
     )
 
 
@@ -213,6 +284,8 @@ def main() -> None:
         f"prepare  {counts['train_people']} people to train on, {counts['val_people']} held out, "
         f"{counts['rejected']} rows rejected, {counts['leaked_images']} leaked images left out"
     )
+    for name, head in counts.get("heads", {}).items():
+        print(f"head {name}  {head['train_people']} people to train on, {head['val_people']} held out")
 
 
 if __name__ == "__main__":

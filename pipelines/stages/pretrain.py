@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines import params
-from pipelines.cluster.train import train
+from pipelines.cluster.train import train, workers
 from pipelines.cluster.worker import Run, fit_and_report, share
 from pipelines.stages import code, entry
 from vitpose.data.prepared import WHOLE_IMAGES, load_prepared
@@ -25,13 +25,14 @@ from vitpose.data.shards import CropShards
 from vitpose.data.unlabelled import image_loader, plain_view
 from vitpose.models.mae import MAEConfig, MaskedAutoencoder, save_mae
 from vitpose.models.reconstruction import reconstruct
-from vitpose.pixels import from_model_input, to_model_input
-from vitpose.training.engine import Precision
+from vitpose.pixels import batch_to_model_input, from_model_input, to_model_input
+from vitpose.training.checkpoint import final_weights
+from vitpose.training.loop import LoopConfig
 from vitpose.training.optim import OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(LoopConfig):
     """Sections `pretrain.common` and `pretrain.sizes.<size>` together."""
 
     epochs: int
@@ -52,10 +53,10 @@ class PretrainConfig:
     """Learn from parts of the whole training images in place of crops around their people."""
     dataset_weights: dict[str, float] | None = None
     """In what proportion an epoch shows the data sets, by name; null: in proportion to their size."""
-    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.epochs, self.batch_size) < 1 or min(self.seed, self.warmup_epochs) < 0:
             raise ValueError(
                 "epochs and batch_size must be 1 or more, seed and warmup_epochs 0 or more; got "
@@ -81,6 +82,7 @@ def worker(settings: dict[str, Any]) -> None:
     architecture: MAEConfig = settings["architecture"]
     torch.manual_seed(config.seed)  # every worker builds the same initial model
     model = MaskedAutoencoder(architecture)
+    model.encoder.set_grad_checkpointing(config.activation_checkpointing)
     height, width = architecture.image_hw
     loader = image_loader(
         pictures(settings["data"], config),
@@ -88,12 +90,12 @@ def worker(settings: dict[str, Any]) -> None:
         seed=config.seed,
         dataset_weights=config.dataset_weights,
         whole_images=config.whole_images,
-        **share(config.batch_size),
+        **share(config.batch_size, config.accumulate),
     )
 
     def loss(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, float]]:
         device = next(model.parameters()).device
-        return model(images.to(device, non_blocking=True)), {}  # a masked autoencoder gives its own
+        return model(batch_to_model_input(images, device)), {}  # a masked autoencoder gives its own
 
     fit_and_report(settings["job"], model, loss, loader, batch_size=config.batch_size)
 
@@ -112,6 +114,7 @@ def pretrain(
     size: str, image_hw: tuple[int, int], config: PretrainConfig, *, data: Path, out: Path
 ) -> None:
     """Pretrain a backbone of `size` on `data` and write it to `out`."""
+    config.check_place(config.batch_size, workers(), cuda=torch.cuda.is_available())
     prepared = load_prepared(data)
     check_weights(config.dataset_weights, prepared.datasets)
     architecture = MAEConfig(
@@ -129,7 +132,7 @@ def pretrain(
 
     def write(state: dict[str, Any], run_id: str) -> None:
         mae = MaskedAutoencoder(architecture)
-        mae.load_state_dict(state["model"])
+        mae.load_state_dict(final_weights(state))
         made_by = {"stage": "pretrain", "run_id": run_id, "data_digest": prepared.digest}
         save_mae(mae, out, provenance={**made_by, **recorded})
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
@@ -139,7 +142,7 @@ def pretrain(
         name=f"pretrain-{size}",
         epochs=config.epochs,
         optim=config.optim(max(1, len(crops) // config.batch_size)),
-        precision=config.precision,
+        loop=config,
         seed=config.seed,
         params=recorded,
         data_digest=prepared.digest,

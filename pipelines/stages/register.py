@@ -32,6 +32,7 @@ from vitpose.evaluation import held_out as scoring
 from vitpose.evaluation.slices import ap_by_slice
 from vitpose.files import write_json
 from vitpose.inference import PosePredictor
+from vitpose.models.pose import PoseModel
 from vitpose.models.weights import load_model
 
 _ATTEMPTS = 5  # at a decision, when others decide at the same time
@@ -122,12 +123,9 @@ def measure(holder: Version, like: Mapping[str, Any], data: Path) -> dict[str, A
     """
     protocol = like["protocol"]
     digest = load_prepared(data).digest
-    predictor = PosePredictor(
-        load_model(registry.resolve_model(holder.uri).folder),
-        flip_test=protocol["flip_test"],
-        batch_size=64,
-        dtype=torch.bfloat16 if protocol["precision"] == "bfloat16" else None,
-    )
+    network = load_model(registry.resolve_model(holder.uri).folder)
+    first, *others = scoring.judging_data(network.config, data).items()
+    predictor = _predictor(network, first[0], protocol)
     started = time.perf_counter()
     evaluator = scoring.predicted(predictor, data)
     seconds = time.perf_counter() - started
@@ -135,10 +133,24 @@ def measure(holder: Version, like: Mapping[str, Any], data: Path) -> dict[str, A
         **holder.metrics,
         **evaluator.evaluate(),
         "slices": ap_by_slice(evaluator),
+        "heads": {
+            name: scoring.predicted(_predictor(network, name, protocol), folder).evaluate()
+            for name, folder in others
+        },
         "images_per_second": len(evaluator.pairs().annotation_ids) / seconds,
         "data_digest": digest,
         "protocol": {**protocol, **asdict(evaluator.protocol), **asdict(predictor.protocol)},
     }
+
+
+def _predictor(network: PoseModel, head: str, protocol: Mapping[str, Any]) -> PosePredictor:
+    return PosePredictor(
+        network,
+        flip_test=protocol["flip_test"],
+        batch_size=64,
+        dtype=torch.bfloat16 if protocol["precision"] == "bfloat16" else None,
+        head=head,
+    )
 
 
 def _decide(

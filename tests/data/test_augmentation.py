@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from vitpose.data.augmentation import NO_AUGMENTATION, AugmentationConfig, augment, random_view
 from vitpose.data.shards import StoredCrop
@@ -278,7 +279,64 @@ def test_frequencies_are_the_published_ones(image):
     assert abs((zooms < 0.51).mean() - 0.159) < 0.03 and abs((zooms > 1.49).mean() - 0.159) < 0.03
 
 
+def test_a_view_goes_into_a_place_of_the_batch(image):
+    crop, _ = stored(image, keypoints_in(BBOX))
+    config = AugmentationConfig(brightness=0.3, contrast=0.3, saturation=0.3)
+    batch = np.full((3, CROP_WH[1], CROP_WH[0], 3), 7, np.uint8)
+    for seed in range(20):
+        alone = augment(crop, COCO_17, config, CROP_WH, np.random.default_rng(seed))
+        put = augment(crop, COCO_17, config, CROP_WH, np.random.default_rng(seed), out=batch[1])
+        np.testing.assert_array_equal(batch[1], alone.image)
+        np.testing.assert_array_equal(put.keypoints_crop, alone.keypoints_crop)
+        assert put.image.base is batch[1].base and (batch[[0, 2]] == 7).all()
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_colours_change_as_in_torchvision(image, name):
+    """One at a time, where the order and the rounding between them do not matter."""
+    v2 = pytest.importorskip("torchvision.transforms.v2.functional")
+    crop, _ = stored(image, keypoints_in(BBOX))
+    plain = augment(crop, COCO_17, NO_AUGMENTATION, CROP_WH, np.random.default_rng(0)).image
+    config = dataclasses.replace(NO_AUGMENTATION, **{name: 0.6})
+    change = {"brightness": 0, "contrast": 1, "saturation": 2}[name]
+    for draw in (0.0, 0.3, 0.8, 1.0):
+        draws = [draw if i == change else 0.123 for i in range(3)]
+        rng = Scripted(random=[0.9, 0.9, 0.9, 0.9, *draws], normal=[0])
+        seen = augment(crop, COCO_17, config, CROP_WH, rng).image
+        factor = 1 + 0.6 * (2 * draw - 1)
+        adjust = getattr(v2, f"adjust_{name}")
+        expected = adjust(torch.from_numpy(plain).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
+        assert np.abs(seen.astype(int) - expected).max() <= 2  # torchvision cuts off greys and results
+        assert (seen != plain).mean() > 0.5
+
+
+def test_jitter_of_colours_leaves_the_views_as_they_are(image):
+    crop, _ = stored(image, keypoints_in(BBOX))
+    jitter = AugmentationConfig(brightness=0.4, contrast=0.4, saturation=0.4)
+    changed = 0
+    for seed in range(20):
+        with_it, without = (
+            augment(crop, COCO_17, config, CROP_WH, np.random.default_rng(seed))
+            for config in (jitter, AugmentationConfig())
+        )
+        np.testing.assert_array_equal(with_it.keypoints_crop, without.keypoints_crop)
+        changed += (with_it.image != without.image).any()
+    assert changed == 20
+
+
+def test_a_view_is_the_same_with_and_without_jitter_that_is_off(image):
+    crop, _ = stored(image, keypoints_in(BBOX))
+    rng = np.random.default_rng(3)
+    augment(crop, COCO_17, AugmentationConfig(), CROP_WH, rng)
+    other = np.random.default_rng(3)
+    random_view(crop, COCO_17, AugmentationConfig(), CROP_WH, other)
+    assert rng.random() == other.random()  # nothing is drawn for it
+
+
 def test_wrong_settings_are_refused(image):
+    for name in ("brightness", "contrast", "saturation"):
+        with pytest.raises(ValueError, match=f"{name} is 1.5; expected 0 "):
+            AugmentationConfig(**{name: 1.5})
     with pytest.raises(ValueError, match="flip_probability is 1.5"):
         AugmentationConfig(flip_probability=1.5)
     with pytest.raises(ValueError, match="scale_factor is 1"):

@@ -11,7 +11,6 @@ from vitpose.data.shards import CropShards
 from vitpose.data.unlabelled import image_loader
 from vitpose.geometry import warp_image, warp_points
 from vitpose.heatmap import encode
-from vitpose.pixels import to_model_input
 from vitpose.preparation.shard_writing import write_shards
 from vitpose.skeletons.human import COCO_17, LSP_14
 
@@ -52,11 +51,22 @@ def test_batches_have_one_shape(crops):
     batches = list(loader)
     assert len(crops) == 26 and len(batches) == len(loader) == 6
     for batch in batches:
-        assert batch.images.shape == (4, 3, 64, 48) and batch.images.dtype == torch.float32
+        assert batch.images.shape == (4, 64, 48, 3) and batch.images.dtype == torch.uint8
         assert batch.keypoints_heatmap.shape == (4, 17, 2)
         assert batch.keypoints_heatmap.dtype == torch.float32
         assert batch.visibility.shape == (4, 17) and batch.visibility.dtype == torch.uint8
         assert batch.dataset_index.shape == (4,) and batch.dataset_index.dtype == torch.int64
+        assert len(batch.ids) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_names_its_samples(two_sets, workers):
+    batches = list(pose(two_sets, workers=workers))
+    for entries, batch in zip(EpochSampler(3, len(two_sets), batch_size=4), batches, strict=True):
+        indices = [entry.sample for entry in entries]
+        sets = [two_sets.datasets[i] for i in two_sets.dataset_index[indices]]
+        expected = [f"{name}:{two_sets.annotation_id[i]}" for name, i in zip(sets, indices, strict=True)]
+        assert list(batch.ids) == expected == list(batch.to("cpu").ids)
 
 
 def test_an_epoch_shows_each_sample_at_most_once_and_the_next_in_another_order():
@@ -69,6 +79,43 @@ def test_an_epoch_shows_each_sample_at_most_once_and_the_next_in_another_order()
         assert len(set(orders[-1])) == 24
     assert orders[0] != orders[1] != orders[2]
     assert len(set(orders[0]) | set(orders[1]) | set(orders[2])) == 26
+
+
+class Counted:
+    """People, and which of them were read."""
+
+    def __init__(self, people):
+        self._people, self.read = people, []
+        self.datasets, self.dataset_index = people.datasets, people.dataset_index
+        self.num_keypoints = people.num_keypoints
+
+    def __len__(self):
+        return len(self._people)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self._people[index]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_taken_up_in_its_middle_gives_the_rest_of_it(crops, workers):
+    whole = epochs(pose(crops, workers=workers))
+    loader = pose(crops, workers=workers)
+    for start in (4, 0, 6):
+        loader.set_epoch(1, start_step=start)
+        assert [as_bytes(batch) for batch in loader] == whole[6 + start :] and len(loader) == 6
+    loader.set_epoch(0)
+    assert [as_bytes(batch) for batch in loader] == whole[:6]
+    for start in (-1, 7):
+        with pytest.raises(ValueError, match=f"start_step is {start}; expected 0 to 6"):
+            loader.set_epoch(0, start)
+
+
+def test_what_lies_before_the_step_is_not_read(crops):
+    counted = Counted(crops)
+    loader = pose(counted)
+    loader.set_epoch(1, start_step=4)
+    assert len(list(loader)) == 2 and len(counted.read) == 8
 
 
 @pytest.fixture
@@ -142,8 +189,8 @@ def test_numbers_are_the_plain_crop_without_augmentation(crops):
         matrix = to_crop.copy()
         matrix[:, :2] /= crop.scale_xy
         matrix[:, 2] += to_crop[:, :2] @ offset
-        image = to_model_input([warp_image(crop.image, matrix, CROP_WH)])[0]
-        assert np.abs(batch.images[i].numpy() - image).max() < 0.02  # one grey level of rounding
+        image = warp_image(crop.image, matrix, CROP_WH)
+        assert np.abs(batch.images[i].numpy().astype(int) - image).max() <= 1
         expected = warp_points(crop.keypoints, matrix) * [11 / 47, 15 / 63]
         np.testing.assert_allclose(batch.keypoints_heatmap[i], expected, atol=1e-4)
 
@@ -159,7 +206,7 @@ def test_images_without_labels_obey_the_same_laws(crops):
     ]  # fmt: skip
     assert [a + b for a, b in zip(*parts, strict=True)] == whole
     batch = next(iter(image_loader(crops, batch_size=4, workers=0, **options)))
-    assert batch.shape == (4, 3, 64, 48) and batch.dtype == torch.float32
+    assert batch.shape == (4, 64, 48, 3) and batch.dtype == torch.uint8
 
 
 def test_a_batch_moves_as_one(crops):

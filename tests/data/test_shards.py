@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vitpose.data.shards import CropShards, shard_paths
+from vitpose.pixels import read_rgb
+from vitpose.preparation.cutting import plan_cut
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.rows import Rejected
 from vitpose.preparation.shard_writing import digest_of, write_shards
@@ -51,6 +53,22 @@ def test_random_access_finds_the_bytes_that_parquet_reads(make_people, tmp_path)
         for data in pq.read_table(path, columns=["crop"])["crop"].to_pylist()
     ]
     assert [bytes(crops.encoded(index)) for index in range(len(crops))] == read
+
+
+def test_crops_without_a_jpeg_are_the_pixels_that_were_cut(make_people, tmp_path):
+    people = make_people(7)
+    write_shards(people.rows, tmp_path / "plain", **OPTIONS, jpeg_quality=None)
+    write_shards(people.rows, tmp_path / "jpeg", **OPTIONS, jpeg_quality=100)
+    plain, jpeg = CropShards(tmp_path / "plain"), CropShards(tmp_path / "jpeg")
+    rows = {row.annotation_id: row for row in people.rows}
+    for index in range(len(plain)):
+        row = rows[int(plain.annotation_id[index])]
+        cut = plan_cut(row.bbox_xywh, row.image_wh, (48, 64), 1.0)
+        np.testing.assert_array_equal(plain[index].image, cut.apply(read_rgb(row.image_path)))
+        assert not plain[index].image.flags.writeable
+        difference = np.abs(plain[index].image.astype(float) - jpeg[index].image)
+        assert difference.mean() < 4
+        assert plain[index].id == jpeg[index].id == f"drawn:{row.annotation_id}"
 
 
 def test_many_row_groups_in_a_shard(make_people, tmp_path):

@@ -58,6 +58,17 @@ def test_same_generator_state_gives_the_same_view():
     np.testing.assert_array_equal(one, two)
 
 
+def test_a_view_goes_into_a_place_of_the_batch():
+    crop, _ = ramp_crop(np.array([150.0, 120, 60, 120]))
+    batch = np.full((3, 64, 48, 3), 7, np.uint8)
+    for view in (random_resized_view, random_image_part):
+        for seed in range(5):
+            expected = view(crop, CROP_WH, np.random.default_rng(seed))
+            view(crop, CROP_WH, np.random.default_rng(seed), out=batch[1])
+            np.testing.assert_array_equal(batch[1], expected)
+    assert (batch[[0, 2]] == 7).all()
+
+
 def test_parts_of_whole_images_are_random_resized_crops_of_all_of_it():
     x, y = np.meshgrid(np.arange(160.0), np.arange(120.0))
     picture = np.stack([x + 20, y + 20, x * 0 + 255], axis=-1).astype(np.uint8)

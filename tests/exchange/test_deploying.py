@@ -124,7 +124,7 @@ def test_a_file_has_one_head_and_its_expert(tmp_path: Path, experts: int) -> Non
     config = replace(SMALL, skeletons=(COCO_17, LSP_14), experts=experts)
     folder = write_folder(tmp_path / "two", config)
     out = tmp_path / "two.pt2"
-    with pytest.raises(ValueError, match="2 heads, an exported file one; choose of 0: coco, 1: lsp"):
+    with pytest.raises(ValueError, match="2 heads, what is written has one; choose of 0: coco, 1: lsp"):
         deploy(folder, out, "torch-export")
     with pytest.raises(ValueError, match="got 2"):
         deploy(folder, out, "torch-export", head=2)

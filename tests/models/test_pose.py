@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from vitpose.models.attention import use_fused_attention
-from vitpose.models.pose import ExpertMlp, PoseConfig, build_model
+from vitpose.models.experts import ExpertMlp
+from vitpose.models.pose import PoseConfig, build_model
 from vitpose.skeletons.human import COCO_17, LSP_14
 
 

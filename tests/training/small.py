@@ -26,17 +26,17 @@ class Noise:
             )
             for _ in range(batches)
         ]
-        self.epoch = 0
+        self.epoch = self.start = 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        self.epoch, self.start = epoch, start_step
 
     def __iter__(self) -> Iterator[Batch]:
         shift = self.epoch % max(1, len(self.batches))
-        return iter(self.batches[shift:] + self.batches[:shift])
+        return iter((self.batches[shift:] + self.batches[:shift])[self.start :])
 
 
 def small_model(seed: int = 0) -> PoseModel:

@@ -9,10 +9,10 @@ from torch import nn
 
 from tests.training.small import OPTIM, Noise, bits, loss, small_model
 from vitpose.training.checkpoint import FILE, Progress, load, save, unwrapped
-from vitpose.training.engine import fit
+from vitpose.training.engine import Position, fit
 from vitpose.training.optim import build_optimizer
 
-PROGRESS = Progress(epoch=1, history=[{"epoch": 1, "loss": 0.5, "AP": 0.25}])
+PROGRESS = Progress(position=Position(epoch=1), history=[{"epoch": 1, "loss": 0.5, "AP": 0.25}])
 
 
 def trained(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -94,5 +94,6 @@ def test_a_checkpoint_holds_nothing_that_runs_when_it_is_read(tmp_path: Path) ->
     model, optimizer = trained()
     save(tmp_path, model, optimizer, PROGRESS, "mark")
     assert set(torch.load(tmp_path / FILE, weights_only=True)) == {
-        "model", "optimizer", "epoch", "history", "fingerprint",
+        "model", "average", "optimizer", "scaler", "epoch", "position", "history", "evaluated", "best",
+        "fingerprint",
     }  # fmt: skip

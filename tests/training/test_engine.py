@@ -20,7 +20,7 @@ from vitpose.people.dataset import PeopleConfig, write_people_dataset
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.shard_writing import write_shards
 from vitpose.training import checkpoint
-from vitpose.training.engine import EpochResult, LossFunction, autocast_dtype, fit
+from vitpose.training.engine import EpochResult, LossFunction, Position, autocast_dtype, fit
 from vitpose.training.losses import heatmap_mse
 from vitpose.training.optim import OptimConfig, build_optimizer, learning_rate_factor
 
@@ -46,11 +46,11 @@ def train(
     optimizer = build_optimizer(model, config)
     loader = Noise() if loader is None else loader
     run = fit(model, loss_function, loader, optimizer, config, epochs=epochs, precision="float32", **more)
-    return list(run)
+    return [result for result in run if isinstance(result, EpochResult)]
 
 
 def figures(results: list[EpochResult]) -> list[tuple[Any, ...]]:
-    return [(r.epoch, r.step, r.loss, r.lr, r.batches, r.figures) for r in results]
+    return [(r.epoch, r.step, r.loss, r.lr, r.gradient_norm, r.batches, r.figures) for r in results]
 
 
 def test_an_epoch_reports_what_happened_in_it() -> None:
@@ -91,16 +91,17 @@ def resumed(folder: Path, loader: Any) -> tuple[list[EpochResult], nn.Module]:
     optimizer = build_optimizer(model, OPTIM)
     results = []
     for result in fit(model, loss, loader(), optimizer, OPTIM, epochs=4, precision="float32"):
+        assert isinstance(result, EpochResult)
         results.append(result)
-        progress = checkpoint.Progress(epoch=result.epoch)
+        progress = checkpoint.Progress(position=Position(epoch=result.epoch))
         checkpoint.save(folder, model, optimizer, progress, "mark")
         if result.epoch == 2:
             break
     fresh = small_model(seed=99)
     optimizer = build_optimizer(fresh, OPTIM)
-    start = checkpoint.load(folder, fresh, optimizer, "mark").epoch
-    run = fit(fresh, loss, loader(), optimizer, OPTIM, epochs=4, start_epoch=start, precision="float32")
-    return [*results, *run], fresh
+    start = checkpoint.load(folder, fresh, optimizer, "mark").position
+    run = fit(fresh, loss, loader(), optimizer, OPTIM, epochs=4, start=start, precision="float32")
+    return [*results, *(result for result in run if isinstance(result, EpochResult))], fresh
 
 
 def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -120,8 +121,8 @@ class Forked:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def set_epoch(self, epoch: int) -> None:
-        pass
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        assert start_step == 0
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.loader)

@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 
 _HALF_BODY_PADDING = 1.5  # replaces the 1.25 of whole boxes
 _HALF_BODY_LEAST = 3  # joints of a half that is chosen for itself
+_GREY = np.array([0.299, 0.587, 0.114])  # of RGB, ITU-R BT.601
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,12 @@ class AugmentationConfig:
     """Of moving the center, drawn for every sample (the published code draws once, at loading)."""
     shift_factor: float = 0.2
     """Largest move of the center, in sizes of the clean box."""
+    brightness: float = 0.0
+    """Largest change of the brightness: the pixels times 1 -+ up to this. Not in the published recipe,"""
+    contrast: float = 0.0
+    """nor is this: distances from the picture's mean grey times 1 -+ up to this,"""
+    saturation: float = 0.0
+    """nor this: distances of the colours from their grey times 1 -+ up to this."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -53,6 +60,14 @@ class AugmentationConfig:
             raise ValueError(f"scale_factor is {self.scale_factor}; expected 0 <= factor < 1")
         if self.rotation_factor_deg < 0 or self.shift_factor < 0:
             raise ValueError("rotation_factor_deg and shift_factor must not be negative")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 (off) to 1")
+
+    @property
+    def changes_colours(self) -> bool:
+        """Whether there is any jitter of colours."""
+        return max(self.brightness, self.contrast, self.saturation) > 0
 
 
 NO_AUGMENTATION = AugmentationConfig(
@@ -82,8 +97,11 @@ def augment(
     config: AugmentationConfig,
     crop_wh: tuple[int, int],
     rng: np.random.Generator,
+    out: NDArray[np.uint8] | None = None,
 ) -> Sample:
     """One random view of a person; the same for the same state of `rng`.
+
+    Its image is `out`, (crop height, crop width, 3), where that is given.
 
     Raises:
         ValueError: the crop's keypoints are not the skeleton's.
@@ -94,8 +112,11 @@ def augment(
             f"{skeleton.num_keypoints}; train with the skeleton that the data was prepared with"
         )
     crop, matrix = random_view(crop, skeleton, config, crop_wh, rng)
+    image = warp_image(crop.image, matrix, crop_wh, out=out)
+    if config.changes_colours:
+        cv2.transform(image, _colour_matrix(image, config, rng), dst=image)
     return Sample(
-        image=warp_image(crop.image, matrix, crop_wh),
+        image=image,
         keypoints_crop=warp_points(crop.keypoints, matrix),
         visibility=crop.visibility,
     )
@@ -153,6 +174,26 @@ def mirrored(crop: StoredCrop, skeleton: Skeleton) -> StoredCrop:
         visibility=crop.visibility[skeleton.flip_indices],
         bbox_xywh=bbox_xywh,
     )
+
+
+def _colour_matrix(
+    image: NDArray[np.uint8], config: AugmentationConfig, rng: np.random.Generator
+) -> Array:
+    """(3, 4) affine map of RGB: brightness, then contrast, then saturation, each by a random factor.
+
+    The definitions are torchvision's `ColorJitter`'s, which draws the order too. Rounded and clipped to
+    bytes once, at the end, and drawn last, so that the views are those without it.
+    """
+    brightness, contrast, saturation = (
+        1 + spread * (2 * rng.random() - 1)
+        for spread in (config.brightness, config.contrast, config.saturation)
+    )
+    grey = brightness * float(_GREY @ cv2.mean(image)[:3])
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = saturation * np.eye(3) + (1 - saturation) * _GREY
+    matrix[:, :3] *= brightness * contrast
+    matrix[:, 3] = (1 - contrast) * grey
+    return matrix
 
 
 def _half_body(

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from vitpose.data.augmentation import AugmentationConfig, augment
 from vitpose.data.sampling import Entry, Loader, SampleGenerators
 from vitpose.data.shards import People
-from vitpose.pixels import to_model_input
 from vitpose.skeletons.human import Skeleton
 
 HEATMAP_STRIDE = 4
@@ -24,13 +23,15 @@ class PoseBatch:
     """B samples with K keypoints."""
 
     images: Tensor
-    """(B, 3, H, W) float32, ImageNet-normalised."""
+    """(B, H, W, 3) uint8 RGB; `pixels.batch_to_model_input` makes of them what a model takes, on its device."""
     keypoints_heatmap: Tensor
     """(B, K, 2) float32 in pixels of the (H/4, W/4) heatmap."""
     visibility: Tensor
     """(B, K) uint8 in {0, 1, 2}."""
     dataset_index: Tensor
     """(B,) int64, counting in `CropShards.datasets`."""
+    ids: tuple[str, ...] = ()
+    """B names of data set and annotation, such as `coco-train:183126`, for messages."""
 
     def to(self, device: torch.device | str) -> Self:
         """On another device; from pinned memory without waiting for the copy."""
@@ -46,10 +47,11 @@ class PoseBatch:
             keypoints_heatmap=change(self.keypoints_heatmap),
             visibility=change(self.visibility),
             dataset_index=change(self.dataset_index),
+            ids=self.ids,
         )
 
 
-class _PoseSamples(Dataset[PoseBatch]):
+class PoseSamples(Dataset[PoseBatch]):
     """Fetches a whole batch at once, into one array."""
 
     def __init__(
@@ -66,25 +68,27 @@ class _PoseSamples(Dataset[PoseBatch]):
     def __getitems__(self, entries: list[Entry]) -> PoseBatch:
         width, height = self._crop_wh
         count, keypoints = len(entries), self._skeleton.num_keypoints
-        images = np.empty((count, 3, height, width), np.float32)
+        images = np.empty((count, height, width, 3), np.uint8)
         positions = np.empty((count, keypoints, 2), np.float32)
         visibility = np.empty((count, keypoints), np.uint8)
         dataset_index = np.empty(count, np.int64)
+        ids = []
         heatmap = np.array([width // HEATMAP_STRIDE, height // HEATMAP_STRIDE])
         to_heatmap = (heatmap - 1) / (np.array(self._crop_wh) - 1)  # UDP: intervals, not pixels
         for i, entry in enumerate(entries):
             crop = self._crops[entry.sample]
             rng = self._generators.at(entry)
-            sample = augment(crop, self._skeleton, self._config, self._crop_wh, rng)
-            to_model_input([sample.image], out=images[i : i + 1])
+            sample = augment(crop, self._skeleton, self._config, self._crop_wh, rng, out=images[i])
             positions[i] = sample.keypoints_crop * to_heatmap
             visibility[i] = sample.visibility
             dataset_index[i] = crop.dataset_index
+            ids.append(crop.id)
         return PoseBatch(
             images=torch.from_numpy(images),
             keypoints_heatmap=torch.from_numpy(positions),
             visibility=torch.from_numpy(visibility),
             dataset_index=torch.from_numpy(dataset_index),
+            ids=tuple(ids),
         )
 
 
@@ -126,7 +130,7 @@ def pose_loader(
             f"{skeleton.num_keypoints}; train with the skeleton that the data was prepared with"
         )
     return Loader(
-        _PoseSamples(crops, skeleton, config, crop_wh, seed),
+        PoseSamples(crops, skeleton, config, crop_wh, seed),
         crops,
         batch_size=batch_size,
         seed=seed,

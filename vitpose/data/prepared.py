@@ -1,6 +1,11 @@
-"""A prepared folder as a whole: `dataset.json`, which marks it complete, and the room its crops have."""
+"""A prepared folder as a whole: `dataset.json`, which marks it complete, and the room its crops have.
+
+A prepared folder has one skeleton. Those of other skeletons, for further heads of the same models, lie in
+it, each complete.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,9 @@ _FILE = "dataset.json"
 
 WHOLE_IMAGES = "whole"
 """Folder beside the crop shards: the shards of the training images as they are, whole."""
+
+HEADS = "heads"
+"""Folder of the prepared folders of further skeletons, by the names that section `prepare.heads` gives."""
 
 MAX_SCALE = 1.5
 """Stored crops have room for views zoomed out by this,"""
@@ -25,7 +33,8 @@ class PreparedDataset:
     """What `dataset.json` says of a prepared folder."""
 
     digest: str
-    """Of the training crops (`shards.digest_of`) and of the held-out annotations with their images."""
+    """Of the training crops (`shards.digest_of`) and of the held-out annotations with their images; with
+    `heads` of theirs too."""
     skeleton: Skeleton
     datasets: tuple[str, ...]
     """Names of the sources."""
@@ -33,6 +42,10 @@ class PreparedDataset:
     """Of people, images, rejected rows: whatever prepare counts."""
     val_images: str
     """The folder that `file_name` in `val.json` is relative to."""
+    heads: tuple[str, ...] = ()
+    """Names of the prepared folders in `HEADS`."""
+    unlabelled: tuple[str, ...] = ()
+    """Keypoints that nobody to train on has, as where all sources are mapped from other skeletons."""
 
 
 def save_prepared(prepared: PreparedDataset, folder: Path) -> None:
@@ -58,9 +71,44 @@ def load_prepared(folder: Path) -> PreparedDataset:
             datasets=tuple(raw["datasets"]),
             counts=dict(raw["counts"]),
             val_images=str(raw["val_images"]),
+            heads=tuple(raw.get("heads", ())),
+            unlabelled=tuple(raw.get("unlabelled", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what prepare writes ({error!r}); run prepare again") from None
+
+
+def head_folders(data: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """The prepared folders of the heads of a model: `data` itself, then those in it of these names.
+
+    Raises `ValueError` for a name that was not prepared, for a skeleton that two of them have, since heads
+    go by their skeleton's name, and for one with keypoints that the data to train on does not have.
+    """
+    known = load_prepared(data).heads
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"head {name!r} was not prepared; {data} has {', '.join(known) or 'no further heads'}: "
+                f"add prepare.heads.{name}, or leave it out"
+            )
+    folders = {"the first": data} | {name: data / HEADS / name for name in names}
+    seen: dict[str, str] = {}
+    for name, folder in folders.items():
+        prepared = load_prepared(folder)
+        skeleton = prepared.skeleton.name
+        if prepared.unlabelled:
+            raise ValueError(
+                f"{', '.join(prepared.datasets)}: nobody to train on has {', '.join(prepared.unlabelled)} of "
+                f"skeleton {skeleton!r}; add a data set that has them, or hold people out of a skeleton "
+                "without them"
+            )
+        if skeleton in seen:
+            raise ValueError(
+                f"heads {seen[skeleton]} and {name} have the same skeleton {skeleton!r}; expected one head "
+                "a skeleton: name the data sets of one skeleton as sources of one head"
+            )
+        seen[skeleton] = name
+    return (data, *(data / HEADS / name for name in names))
 
 
 def check_room(scale_factor: float, shift_factor: float) -> None:

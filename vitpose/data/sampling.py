@@ -128,7 +128,7 @@ class EpochSampler(Sampler[list[Entry]]):
             )
         self._seed, self._length, self._shares = _checked_seed(seed), length, shares
         self._batch, self._rank, self._world = batch_size, rank, world_size
-        self.epoch = 0
+        self.epoch, self.start_step = 0, 0
 
     def __len__(self) -> int:
         return self._length // (self._batch * self._world)
@@ -140,7 +140,7 @@ class EpochSampler(Sampler[list[Entry]]):
             indices, repeats = rng.permutation(self._length), np.zeros(self._length, np.int64)
         else:
             indices, repeats = self._shares.order(rng)
-        for step in range(len(self)):
+        for step in range(self.start_step, len(self)):
             begin = (step * self._world + self._rank) * self._batch
             mine = slice(begin, begin + self._batch)
             pairs = zip(indices[mine].tolist(), repeats[mine].tolist(), strict=True)
@@ -210,8 +210,8 @@ class Loader(Generic[Batch]):
             samples,
             batch_sampler=self._sampler,
             num_workers=workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_init_worker,
+            collate_fn=as_it_is,
+            worker_init_fn=init_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -220,9 +220,16 @@ class Loader(Generic[Batch]):
         """Batches an epoch, on this rank."""
         return len(self._sampler)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Takes effect when the next iteration starts."""
-        self._sampler.epoch = epoch
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Which epoch the next iteration gives, from which of its batches on; none before it is read.
+
+        Raises `ValueError` for a step outside the epoch.
+        """
+        if not 0 <= start_step <= len(self):
+            raise ValueError(
+                f"start_step is {start_step}; expected 0 to {len(self)}, the batches of an epoch"
+            )
+        self._sampler.epoch, self._sampler.start_step = epoch, start_step
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self._loader)
@@ -234,9 +241,9 @@ def _checked_seed(seed: int) -> int:
     return seed
 
 
-def _as_it_is(batch: Any) -> Any:
+def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _init_worker(_: int) -> None:
+def init_worker(_: int) -> None:
     cv2.setNumThreads(0)  # processes share the cores already, and OpenCV's threads do not survive a fork

@@ -1,9 +1,10 @@
 """The prepared format, read at random: Parquet shards of person crops.
 
-One row a person: a JPEG of the stored crop, keypoints and box in its pixels, and where it came from.
-Plain Parquet, which anything reads. The column of JPEGs is stored uncompressed, without dictionary and
-in one page a row group, so that the place of each crop follows from the lengths alone and a crop can be
-taken out of a memory map without decoding its neighbours. `preparation.shard_writing` writes it.
+One row a person: the stored crop as a JPEG (or a PPM, which needs no decoding), keypoints and box in its
+pixels, and where it came from. Plain Parquet, which anything reads. The column of crops is stored
+uncompressed, without dictionary and in one page a row group, so that the place of each crop follows from
+the lengths alone and a crop can be taken out of a memory map without decoding its neighbours.
+`preparation.shard_writing` writes it.
 """
 
 import mmap
@@ -47,6 +48,8 @@ class StoredCrop:
     scale_xy: tuple[float, float] = (1.0, 1.0)
     """Pixels of `image` per pixel of the source; differs by axis only by rounding to whole pixels."""
     dataset_index: int = 0
+    id: str = ""
+    """Data set and annotation, such as `coco-train:183126`, for messages."""
 
     @property
     def bbox_source(self) -> NDArray[np.float64]:
@@ -134,6 +137,7 @@ class CropShards:
             bbox_xywh=self.bbox_xywh[index],
             scale_xy=(scale_x, scale_y),
             dataset_index=int(self.dataset_index[index]),
+            id=f"{self.datasets[self.dataset_index[index]]}:{self.annotation_id[index]}",
         )
 
     @property
@@ -142,7 +146,7 @@ class CropShards:
         return self.visibility.shape[1]
 
     def encoded(self, index: int) -> memoryview:
-        """The JPEG bytes of a crop, not copied."""
+        """The bytes of a crop's file, not copied."""
         shard, start, length = self._shard[index], self._offset[index], self._bytes[index]
         data = self._map(int(shard))
         if struct.unpack_from("<i", data, start - 4)[0] != length:

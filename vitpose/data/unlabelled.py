@@ -17,7 +17,6 @@ from torch.utils.data import Dataset
 from vitpose.data.sampling import Entry, Loader, SampleGenerators
 from vitpose.data.shards import People, StoredCrop
 from vitpose.geometry import compose, crop_matrix, padded_region, warp_image
-from vitpose.pixels import to_model_input
 
 AREA = (0.2, 1.0)
 """Range of the view's share of the padded box, or of the image."""
@@ -42,7 +41,9 @@ def image_loader(
     dataset_weights: Mapping[str, float] | None = None,
     whole_images: bool = False,
 ) -> Loader[Tensor]:
-    """Views (B, 3, H, W) float32, normalised, for MAE pretraining; arguments as for `Loader`.
+    """Views for MAE pretraining, (B, H, W, 3) uint8 RGB; arguments as for `Loader`.
+
+    `pixels.batch_to_model_input` makes of them what a model takes, on its device.
 
     `whole_images` takes parts of the pictures as they are stored, wherever their people stand.
     """
@@ -67,32 +68,39 @@ class _ImageSamples(Dataset[Tensor]):
         self._view = random_image_part if whole_images else random_resized_view
 
     def __getitems__(self, entries: list[Entry]) -> Tensor:
-        views = [
-            self._view(self._crops[entry.sample], self._crop_wh, self._generators.at(entry))
-            for entry in entries
-        ]
-        return torch.from_numpy(to_model_input(views))
+        width, height = self._crop_wh
+        views = np.empty((len(entries), height, width, 3), np.uint8)
+        for view, entry in zip(views, entries, strict=True):
+            crop, rng = self._crops[entry.sample], self._generators.at(entry)
+            self._view(crop, self._crop_wh, rng, out=view)
+        return torch.from_numpy(views)
 
 
 def random_resized_view(
-    crop: StoredCrop, crop_wh: tuple[int, int], rng: np.random.Generator
+    crop: StoredCrop,
+    crop_wh: tuple[int, int],
+    rng: np.random.Generator,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """RGB (crop height, crop width, 3); the same for the same state of `rng`."""
+    """RGB (crop height, crop width, 3), in `out` where given; the same for the same state of `rng`."""
     center, extent = padded_region(crop.bbox_source, crop_wh)
     part = extent * _random_part(rng, (1.0, 1.0))
     matrix = _placed(center, extent, part, crop_wh, rng)
-    return warp_image(crop.image, compose(matrix, crop.to_source), crop_wh)
+    return warp_image(crop.image, compose(matrix, crop.to_source), crop_wh, out=out)
 
 
 def random_image_part(
-    crop: StoredCrop, crop_wh: tuple[int, int], rng: np.random.Generator
+    crop: StoredCrop,
+    crop_wh: tuple[int, int],
+    rng: np.random.Generator,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """The same of the whole stored picture, whatever its box: no part of it is black."""
     height, width = crop.image.shape[:2]
     extent = np.array([width - 1.0, height - 1.0])
     part = np.array(crop_wh) * min(extent / crop_wh)  # the largest of the network's shape
     matrix = _placed(extent / 2, extent, part * _random_part(rng, extent / part), crop_wh, rng)
-    return warp_image(crop.image, matrix, crop_wh)
+    return warp_image(crop.image, matrix, crop_wh, out=out)
 
 
 def plain_view(crop: StoredCrop, crop_wh: tuple[int, int]) -> NDArray[np.uint8]:

@@ -5,11 +5,33 @@ For `evaluate` and the gate. Training, which wants two figures now and then, has
 
 from pathlib import Path
 
-from vitpose.data.prepared import load_prepared
+from vitpose.data.prepared import HEADS, load_prepared
 from vitpose.evaluation.annotation_inference import predict_annotations
 from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.pck import PckResult, pck
 from vitpose.inference import PosePredictor
+from vitpose.models.config import PoseConfig
+
+
+def judging_data(config: PoseConfig, data: Path) -> dict[str, Path]:
+    """The prepared folder that judges each head, by its skeleton's name; the first is that of `data` itself.
+
+    Heads without such a folder are left out. A model of one head is judged by `data` whatever that calls
+    its skeleton. Raises `ValueError` where one of several heads has no skeleton of `data` itself.
+    """
+    heads = [skeleton.name for skeleton in config.skeletons]
+    if len(heads) == 1:
+        return {heads[0]: data}
+    main = load_prepared(data)
+    folders = {main.skeleton.name: data}
+    for name in main.heads:
+        folders.setdefault(load_prepared(data / HEADS / name).skeleton.name, data / HEADS / name)
+    if main.skeleton.name not in heads:
+        raise ValueError(
+            f"{data} has the keypoints of skeleton {main.skeleton.name!r}, the model has {', '.join(heads)}; "
+            "evaluate it on data with one of these"
+        )
+    return {name: folder for name, folder in folders.items() if name in heads}
 
 
 def predicted(predictor: PosePredictor, data: Path) -> KeypointEvaluator:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,19 @@ class HeldOut:
             raise ValueError(f"{data / 'val.json'}: nobody with a keypoint to find; prepare other data")
         self._truth = _coco(list(images), people)
 
+    @property
+    def skeleton_name(self) -> str:
+        """Of the people's skeleton."""
+        return self._skeleton.name
+
     def score(self, model: torch.nn.Module) -> dict[str, float]:
-        """AP, and PCK@0.2 of the torso, of a `PoseModel`, which is left in eval mode."""
+        """AP, and PCK@0.2 of the torso, of a `PoseModel`, which is left in eval mode.
+
+        Of its head for these people's skeleton; `ValueError` where it has none.
+        """
         if not isinstance(model, PoseModel):
             raise TypeError(f"expected a PoseModel, got {type(model).__name__}")
-        predictor = PosePredictor(model, batch_size=_BATCH_SIZE)
+        predictor = PosePredictor(model, batch_size=_BATCH_SIZE, head=self._skeleton.name)
         bboxes = {i: np.stack([bbox for bbox, _ in asked]) for i, asked in self._asked.items()}
         pictures = ((read_rgb(self._images / self._files[i]), bboxes[i]) for i in bboxes)
         predicted = dict(zip(bboxes, predictor.stream(pictures), strict=True))
@@ -104,6 +113,14 @@ class HeldOut:
             judge.accumulate()
         precision = judge.eval["precision"]  # -1 where nobody counts
         return float(np.mean(precision[precision > -1])) if (precision > -1).any() else -1.0
+
+
+def score_heads(held_out: Sequence[HeldOut], model: torch.nn.Module) -> dict[str, float]:
+    """`HeldOut.score` of every head: the first one's figures as they are, `AP_<skeleton>` of the others."""
+    figures = held_out[0].score(model)
+    for one in held_out[1:]:
+        figures |= {f"{name}_{one.skeleton_name}": value for name, value in one.score(model).items()}
+    return figures
 
 
 def _coco(image_ids: list[int], people: list[dict[str, Any]]) -> COCO:

@@ -63,7 +63,7 @@ class DeployReport:
         )
 
 
-def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) -> DeployReport:
+def deploy(folder: Path, out: Path, form: Format, *, head: int | str | None = None) -> DeployReport:
     """Write the model of `folder` to `out`; for OpenVINO its weights go beside it, into a .bin.
 
     `onnx-int8` has the weights of its matrix products as integers of 7 bits (8 saturate on processors
@@ -72,7 +72,7 @@ def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) ->
     Args:
         folder: of a pose model.
         out: ends in .onnx, .pt2 (torch-export) or .xml (openvino); one that is there is replaced.
-        head: of a model with several, which must be said; a file has one.
+        head: of a model with several, by name or number, which must be said; a file has one.
 
     Raises:
         ValueError: another suffix, no such head, too large for ONNX, or what writes the format is not
@@ -89,7 +89,9 @@ def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) ->
     if out.suffix != suffix:
         raise ValueError(f"{out} is to hold {form}; expected a name that ends in {suffix}")
     described = read_config(folder, "pose")
-    model = one_head(load_model(folder), head)
+    loaded = load_model(folder)
+    number = loaded.config.head_index(head or 0)
+    model = one_head(loaded, head)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     if suffix == ".onnx" and weights > _LARGEST_ONNX:
         raise ValueError(
@@ -100,7 +102,7 @@ def deploy(folder: Path, out: Path, form: Format, *, head: int | None = None) ->
     described["export"] = {
         "format": form,
         "opset": OPSET if suffix == ".onnx" else None,
-        "head": head or 0,
+        "head": number,
         "weights_digest": weights_digest(folder),
         "torch": torch.__version__,
     }

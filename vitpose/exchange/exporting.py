@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitpose.exchange import layouts
+from vitpose.exchange.one_head import one_head
 from vitpose.files import whole_file, whole_folder
-from vitpose.models.folders import PREPROCESSING
+from vitpose.models.folders import PREPROCESSING, read_config
 from vitpose.models.pose import PoseModel
 from vitpose.models.sizes import LAYER_NORM_EPS, MLP_RATIO, PATCH, find_size
-from vitpose.models.weights import load_model
+from vitpose.models.weights import load_model, save_model, weights_digest
 
-FORMATS = ("huggingface", "official")
+FORMATS = ("huggingface", "official", "plain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +39,36 @@ class ExportReport:
         return "\n".join([f"{self.path}: {self.layout}, {self.weights} weights", *notes])
 
 
-def export_weights(folder: Path, out: Path, format: str) -> ExportReport:
-    """Write the model of `folder` to `out` as `huggingface` (a folder) or `official`.
+def export_weights(
+    folder: Path, out: Path, format: str, *, head: int | str | None = None
+) -> ExportReport:
+    """Write the model of `folder` to `out` as `huggingface` (a folder), `official`, or `plain`.
 
-    official writes `out` itself where it ends in .pth, else `out`/vitpose_<size>.pth.
+    plain is a model folder of ours with one head, its expert merged in. With `head` (its skeleton's name
+    or its number) the others write that head alone too. official writes `out` itself where it ends in .pth, else `out`/vitpose_<size>.pth.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is unknown; expected one of {', '.join(FORMATS)}")
     model = load_model(Path(folder))
+    if head is not None or format == "plain":
+        model = one_head(model, head)
+    if format == "plain":
+        return _to_plain(model, Path(folder), Path(out).absolute())
     if format == "huggingface":
         return _to_huggingface(model, Path(out).absolute())
     return _to_official(model, Path(out).absolute())
+
+
+def _to_plain(model: PoseModel, source: Path, out: Path) -> ExportReport:
+    skeleton = model.config.skeletons[0].name
+    provenance = read_config(source)["provenance"]
+    save_model(model, out, provenance={**provenance, "head": skeleton, "of": weights_digest(source)})
+    return ExportReport(
+        path=out,
+        layout=layouts.OWN,
+        weights=len(model.state_dict()),
+        notes=(f"one head, {skeleton}, with its expert where there were experts",),
+    )
 
 
 def _to_huggingface(model: PoseModel, out: Path) -> ExportReport:

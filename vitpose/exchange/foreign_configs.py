@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from vitpose.exchange import layouts
@@ -29,6 +30,10 @@ class EncoderShape:
     image_hw: tuple[int, int]
     """Its token grid times 16, also where its own patches were smaller."""
     notes: tuple[str, ...]
+    num_heads: int | None = None
+    """None for the size's own."""
+    pre_norm: bool = False
+    layer_norm_eps: float = LAYER_NORM_EPS
 
 
 def pose_config(
@@ -85,21 +90,71 @@ def pose_config(
     )
 
 
-def encoder_shape(tensors: Mapping[str, Tensor], layout: str) -> EncoderShape:
-    """Of MAE's or timm's weights."""
+def encoder_shape(
+    tensors: Mapping[str, Tensor],
+    layout: str,
+    architecture: VisionTransformer | None = None,
+    num_heads: int | None = None,
+) -> EncoderShape:
+    """Of MAE's or timm's weights.
+
+    Args:
+        tensors: by the layout's names.
+        layout: MAE, TIMM or MMPOSE.
+        architecture: timm's own model for these weights, where a name is known.
+        num_heads: as the user says; by default the architecture's, else what such models have.
+    """
     size = _size(tensors, layout)
+    notes = []
+    pre_norm = "norm_pre.weight" in tensors
+    eps = 1e-5 if pre_norm else LAYER_NORM_EPS  # CLIP's
+    if architecture is not None:
+        eps = float(architecture.blocks[0].norm1.eps)
+    if num_heads is None and architecture is not None:
+        num_heads = int(architecture.blocks[0].attn.num_heads)
+    elif num_heads is None:
+        num_heads, remark = default_heads(size, layout)
+        notes.append(remark)
+        if size == "small" and layout == layouts.MAE:
+            notes.append("weights of timm's ViT-S (6 heads) would fit and give garbage; say num_heads")
+    width = find_size(size).embed_dim
+    if num_heads < 1 or width % num_heads:
+        raise ValueError(f"num_heads {num_heads} does not divide the width {width} of {size}")
     slots = _get(tensors, "backbone.pos_embed", layout).shape[1]
-    heads = find_size(size).num_heads
-    notes = [f"taken as {heads} attention heads, as {size} has; the file does not say"]
-    if size == "small" and layout == layouts.TIMM:
-        raise ValueError(
-            "timm's and DeiT's ViT-S has 6 attention heads, ViTPose-S has 12: the shapes agree and the "
-            "result would be garbage; use weights pretrained with 12 heads"
-        )
-    if size == "small":
-        notes.append("weights of timm's ViT-S (6 heads) would fit and give garbage")
-    rows, columns = _grid(slots, has_slot="cls_token" in tensors or slots % 2 == 1)
-    return EncoderShape(size, (rows * PATCH, columns * PATCH), tuple(notes))
+    rows, columns = _encoder_grid(slots, tensors)
+    return EncoderShape(
+        size,
+        (rows * PATCH, columns * PATCH),
+        tuple(notes),
+        num_heads=None if num_heads == find_size(size).num_heads else num_heads,
+        pre_norm=pre_norm,
+        layer_norm_eps=eps,
+    )
+
+
+def default_heads(size: str, layout: str) -> tuple[int, str]:
+    """Attention heads of an encoder that does not say, and the remark on it.
+
+    timm's ViTs have heads of 64 channels (80 in huge); MAE's and ViTPose's small has 12 of 32.
+    """
+    known = find_size(size)
+    heads = known.num_heads
+    if layout == layouts.TIMM and size != "huge" and known.embed_dim % 64 == 0:
+        heads = known.embed_dim // 64
+    return heads, f"taken as {heads} attention heads, as {layout}'s {size} has; the file does not say"
+
+
+def _encoder_grid(slots: int, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Rows and columns, where the position embeddings may begin with slots of other tokens."""
+    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
+    if "cls_token" not in tensors:
+        return _grid(slots, has_slot=slots % 2 == 1)
+    for extra in (1 + registers, 0, 1):  # timm's register models may position patches alone
+        try:
+            return _grid(slots - extra, has_slot=False)
+        except ValueError:
+            continue
+    return _grid(slots, has_slot=True)
 
 
 def _get(tensors: Mapping[str, Tensor], own: str, layout: str) -> Tensor:

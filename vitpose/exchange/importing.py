@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vitpose.exchange import layouts
 from vitpose.exchange.checkpoint_files import Checkpoint, read_checkpoint
-from vitpose.exchange.foreign_configs import encoder_shape, pose_config
+from vitpose.exchange.encoders import named_by_timm, read_encoder
+from vitpose.exchange.foreign_configs import pose_config
 from vitpose.files import file_digest
 from vitpose.models.folders import (
     FORMAT,
@@ -54,29 +54,36 @@ class ImportReport:
 
 
 def import_weights(
-    src: Path,
+    src: Path | str,
     out: Path,
     *,
     image_hw: tuple[int, int] | None = None,
     stride: int = 16,
     skeletons: tuple[Skeleton, ...] | None = None,
+    num_heads: int | None = None,
 ) -> ImportReport:
     """Turn any known checkpoint into a model folder.
 
     Args:
-        src: file or folder.
+        src: file or folder, or `timm:NAME` for weights that timm fetches.
         out: the folder to write; one that is there is replaced.
         image_hw: input height and width the weights are for; by default what the file says, or the 4:3
             or square size with as many tokens as there are position embeddings.
         stride: 8 for weights of the 1/8 feature map; the file does not tell.
         skeletons: of the heads, in order; by default COCO's for 17 keypoints, else nameless ones.
+        num_heads: attention heads of a bare encoder (MAE, timm), where the file's own word or the usual
+            number is not to be taken.
     """
-    src, out = Path(src), Path(out)
-    described = src / "config.json"
-    if src.is_dir() and described.is_file() and f'"{FORMAT}"' in described.read_text():
-        return _import_own(src, out)
-    checkpoint = read_checkpoint(src)
-    layout = layouts.detect_layout(checkpoint.tensors)
+    name, out = str(src).removeprefix("timm:"), Path(out)
+    if name != str(src):
+        checkpoint = named_by_timm(name)
+    else:
+        src = Path(src)
+        described = src / "config.json"
+        if src.is_dir() and described.is_file() and f'"{FORMAT}"' in described.read_text():
+            return _import_own(src, out)
+        checkpoint = read_checkpoint(src)
+    layout = layouts.detect_layout(checkpoint.tensors, checkpoint.config)
     if layout in (layouts.OWN, layouts.OWN_MAE):
         raise ValueError(
             f"{src} has our own weights without the config.json they belong to; give the folder that "
@@ -85,7 +92,7 @@ def import_weights(
     source = _cleaned(checkpoint, layout)
     bare = not any(key.startswith("backbone.") for key in source.tensors)
     if bare:
-        return _import_encoder(source, layout, out)
+        return _import_encoder(source, layout, out, num_heads)
     config, notes = pose_config(source.tensors, source.config, layout, image_hw, stride, skeletons)
     return _import_pose(source, layout, config, notes, out)
 
@@ -169,55 +176,22 @@ def _import_pose(
     )
 
 
-def _import_encoder(source: _Source, layout: str, out: Path) -> ImportReport:
-    tensors = dict(source.tensors)
-    if layout == layouts.MMPOSE:  # an OpenMMLab conversion of MAE: a backbone without its prefix
-        tensors = {f"backbone.{key}": value for key, value in tensors.items()}
-    shape = encoder_shape(tensors, layout)
-    with torch.device("meta"):
-        model = PoseModel(PoseConfig(size=shape.size, image_hw=shape.image_hw, patch_padding=False))
-    weights: dict[str, Tensor] = {}
-    matched, changed, dropped = [], [], list(source.dropped)
-    missing, misshapen = [], []
-    for own, like in model.backbone.state_dict().items():
-        (key,) = layouts.foreign_keys(f"backbone.{own}", layout)
-        value = tensors.pop(key, None)
-        if own.startswith("norm."):
-            dropped += [f"{key} (the last norm starts fresh, as in the official loader)"] * (
-                value is not None
-            )
-            continue
-        if value is None:
-            missing.append(key)
-            continue
-        if own == "pos_embed" and value.shape[1] == like.shape[1] + 1:
-            value = value[:, 1:]
-            changed.append(f"{key} (the class token's slot left out)")
-        elif own == "patch_embed.proj.weight" and value.shape[-1] in range(PATCH % 2, PATCH, 2):
-            # As officially for MAE's huge model: each token weighs the pixels around its centre as
-            # trained, and ignores the new rim.
-            changed.append(f"{key} (kernel padded from {value.shape[-1]} to {PATCH} pixels)")
-            value = F.pad(value, ((PATCH - value.shape[-1]) // 2,) * 4)
-        else:
-            matched.append(own)
-        if value.shape != like.shape:
-            misshapen.append(f"{key} {tuple(value.shape)}, expected {tuple(like.shape)}")
-        weights[own] = value
-    if tensors.pop("cls_token", tensors.pop("backbone.cls_token", None)) is not None:
-        dropped.append("cls_token (the pose model has none)")
-    faults = {"missing": missing, "unexpected": list(tensors), "of another shape": misshapen}
-    _refuse(faults, source.path, layout, f"an encoder of size {shape.size}")
-    encoder = {
-        "size": shape.size,
-        "image_hw": list(shape.image_hw),
-    }  # at stride 16, without its last norm
-    save_folder(out, "encoder", encoder, weights, _provenance(source.path, layout))
+def _import_encoder(source: _Source, layout: str, out: Path, num_heads: int | None) -> ImportReport:
+    found = read_encoder(source, layout, num_heads)
+    shape = found.shape
+    _refuse(found.faults, source.path, layout, f"an encoder of size {shape.size}")
+    save_folder(out, "encoder", found.config, found.weights, _provenance(source.path, layout))
+    heads = "" if shape.num_heads is None else f", {shape.num_heads} heads"
     return ImportReport(
         source=source.path,
         layout=layout,
         kind="encoder",
-        description=f"{shape.size}, {shape.image_hw[0] // PATCH} x {shape.image_hw[1] // PATCH} tokens",
-        weights=LoadReport(matched=tuple(matched), resampled=tuple(changed), dropped=tuple(dropped)),
+        description=f"{shape.size}, {shape.image_hw[0] // PATCH} x {shape.image_hw[1] // PATCH} tokens{heads}",
+        weights=LoadReport(
+            matched=tuple(found.matched),
+            resampled=tuple(found.changed),
+            dropped=(*source.dropped, *found.dropped),
+        ),
         notes=shape.notes,
     )
 
@@ -244,7 +218,8 @@ def _refuse(faults: dict[str, list[str]], path: Path, layout: str, expected: str
 
 
 def _provenance(path: Path, layout: str) -> dict[str, Any]:
-    return {"imported_from": path.name, "layout": layout, "sha256": file_digest(path)}
+    told: dict[str, Any] = {"imported_from": path.name, "layout": layout}
+    return {**told, "sha256": file_digest(path)} if path.is_file() else told
 
 
 def _describe(config: PoseConfig) -> str:

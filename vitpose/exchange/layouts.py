@@ -5,7 +5,8 @@ are here; `importing` and `exporting` say what is folded, resampled or dropped.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 OWN, OWN_MAE = "own", "own MAE"
 OFFICIAL, MMPOSE, HUGGINGFACE = "official ViTPose", "mmpose 1.x", "Hugging Face"
@@ -67,8 +68,11 @@ def foreign_keys(own: str, layout: str) -> tuple[str, ...]:
     return (key,)
 
 
-def detect_layout(keys: Collection[str]) -> str:
-    """Which layout these keys have. `ValueError` shows the first keys where none fits."""
+def detect_layout(keys: Collection[str], config: Mapping[str, Any] | None = None) -> str:
+    """Which layout these keys have; `config` is the config.json beside them, if there is one.
+
+    `ValueError` shows the first keys where none fits.
+    """
 
     def some(prefix: str) -> bool:
         return any(key.startswith(prefix) for key in keys)
@@ -85,7 +89,11 @@ def detect_layout(keys: Collection[str]) -> str:
     if "encoder.patch_embed.proj.weight" in keys and some("decoder_blocks."):
         return OWN_MAE
     if "patch_embed.proj.weight" in keys:
-        return TIMM if some("head.") or some("fc_norm.") else MAE
+        # timm keeps MAE's own weights too, whose last norm is of no use here either.
+        tag = dict((config or {}).get("pretrained_cfg") or {}).get("tag", "")
+        of_timm = some("head.") or some("fc_norm.") or some("norm_pre.") or "reg_token" in keys
+        of_timm = of_timm or "blocks.0.ls1.gamma" in keys or "architecture" in (config or {})
+        return TIMM if of_timm and tag != "mae" else MAE
     first = ", ".join(sorted(keys)[:4])
     raise ValueError(
         f"the keys are of no layout known here; the first are: {first}. Expected official ViTPose "

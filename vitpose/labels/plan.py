@@ -38,6 +38,8 @@ class LabelConfig:
     """Boxes with a lower score are no persons, 0..1."""
     flip_test: bool = False
     """Average with the mirrored crop: about +0.5 AP for twice the work."""
+    head: str | None = None
+    """Of a model with several: the name of its skeleton; None for the first."""
     batch_size: int = 32
     """Crops in a forward pass, filled across frames; always this many."""
     segment_frames: int = 256
@@ -127,6 +129,8 @@ def settings_of(config: LabelConfig, model: ModelRef, archive: Path) -> dict[str
     Paths of this machine stay out, so that an archive that is moved is not labelled anew.
     """
     label: dict[str, Any] = asdict(config)
+    if config.head is None:
+        del label["head"]  # labels of models with one head keep the names that they had
     if config.detector is not None:
         file = detector_file(config.detector)
         if file is not None:

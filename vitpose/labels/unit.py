@@ -61,6 +61,7 @@ class UnitWorker:
             flip_test=self.config.flip_test,
             batch_size=self.config.batch_size,
             device="cuda" if torch.cuda.is_available() else "cpu",
+            head=self.config.head or 0,
             fixed_shape=True,  # a row must not depend on what its crop shared a batch with
         )
         if self.config.detector is not None:

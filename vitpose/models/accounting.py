@@ -21,7 +21,7 @@ class Cost:
     head_parameters: int
     """Of all heads."""
     token_parameters: int
-    """Knowledge token and its projection."""
+    """Knowledge token, and its projection where that was learned."""
     backbone_macs: int
     """With one expert a sample, as at test time."""
     head_macs: int
@@ -42,7 +42,8 @@ def cost(config: PoseConfig) -> Cost:
     """Count a configuration."""
     dim = find_size(config.size).embed_dim
     token = config.knowledge_token_dim
-    projection = 0 if token is None or token == dim else (token + 1) * dim
+    learned = config.learned_projection and token not in (None, dim)
+    projection = ((token or 0) + 1) * dim if learned else 0
     joints = [skeleton.num_keypoints for skeleton in config.skeletons]
     return Cost(
         backbone_parameters=_backbone_parameters(config),

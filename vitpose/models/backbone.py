@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitpose.models.attention import MapAttention
+from vitpose.models.drop_path import DropPath
 from vitpose.models.sizes import (
     LAYER_NORM_EPS,
     MLP_RATIO,
@@ -32,7 +33,8 @@ class PaddedPatchEmbed(PatchEmbed):
     """timm's patch embedding with a stride and a padding of its own."""
 
     def __init__(self, *, img_size: tuple[int, int], stride: int, padding: int, **options: Any) -> None:
-        super().__init__(img_size=img_size, **options)
+        # With a bias always: timm leaves it out before a norm, and what is imported is folded into it.
+        super().__init__(img_size=img_size, **{**options, "bias": True})
         self.stride = stride
         self.proj.stride = (stride, stride)
         self.proj.padding = (padding, padding)
@@ -47,6 +49,12 @@ class PaddedPatchEmbed(PatchEmbed):
 
 class BackboneBlock(Block):
     """timm's block; where its MLP has experts (`pose.ExpertMlp`), it passes on which one."""
+
+    def __init__(self, *sizes: int, drop_path: float = 0.0, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        if drop_path > 0:
+            self.drop_path1 = DropPath(drop_path)
+            self.drop_path2 = DropPath(drop_path)
 
     def forward(  # type: ignore[override]
         self, x: Tensor, dataset_index: Tensor | int | None = None
@@ -76,6 +84,8 @@ class Backbone(VisionTransformer):
         patch_padding: bool = True,
         drop_path: float = 0.0,
         layer_norm_eps: float = LAYER_NORM_EPS,
+        num_heads: int | None = None,
+        pre_norm: bool = False,
     ) -> None:
         grid_of(image_hw, stride)  # refuses what does not divide, before timm does
         if stride == 8 and not patch_padding:
@@ -92,9 +102,10 @@ class Backbone(VisionTransformer):
             class_token=False,
             embed_dim=architecture.embed_dim,
             depth=architecture.depth,
-            num_heads=architecture.num_heads,
+            num_heads=architecture.num_heads if num_heads is None else num_heads,
             mlp_ratio=MLP_RATIO,
             drop_path_rate=drop_path,
+            pre_norm=pre_norm,
             norm_layer=partial(nn.LayerNorm, eps=layer_norm_eps),  # type: ignore[arg-type]
             embed_layer=partial(
                 PaddedPatchEmbed,
@@ -131,7 +142,7 @@ class Backbone(VisionTransformer):
             )
         # The convolution leaves the tokens strided channel by channel, and every later sum would keep
         # that layout and every norm undo it: one copy here saves two a block.
-        tokens = self.patch_embed(images).contiguous() + self.pos_embed
+        tokens = self.norm_pre(self.patch_embed(images).contiguous() + self.pos_embed)
         tokens = self.encode(tokens, extra_tokens, dataset_index)
         rows, columns = self.grid_hw
         tokens = tokens[:, : rows * columns]

@@ -35,8 +35,14 @@ class PoseConfig:
     """Drop path rate of the last block in training; None for the size's published one."""
     layer_norm_eps: float = LAYER_NORM_EPS
     """1e-6 for every published model; other only where an imported file says so."""
+    num_heads: int | None = None
+    """Attention heads where the weights it starts from have another number; None for the size's own."""
+    pre_norm: bool = False
+    """A norm before the first block, which CLIP's image tower has and ViTPose has not."""
     knowledge_token_dim: int | None = None
     """Width of the knowledge token (its teacher's); None for no token."""
+    learned_projection: bool = False
+    """How a token of another width is projected in models older than `pose.FixedProjection`."""
     experts: int = 0
     """ViTPose+: experts a block, one per dataset; expert i belongs to head i. 0 for a plain model."""
     expert_features: int | None = None
@@ -45,6 +51,10 @@ class PoseConfig:
     def __post_init__(self) -> None:
         size = find_size(self.size)
         grid = grid_of(self.image_hw, self.stride)
+        if self.num_heads is not None and (self.num_heads < 1 or size.embed_dim % self.num_heads):
+            raise ValueError(
+                f"num_heads must divide the width {size.embed_dim} of {self.size}, got {self.num_heads}"
+            )
         if not self.skeletons:
             raise ValueError("a pose model needs at least one skeleton; none was given")
         if self.head not in ("classic", "simple"):
@@ -87,6 +97,19 @@ class PoseConfig:
         """The rate in force."""
         return find_size(self.size).drop_path if self.drop_path is None else self.drop_path
 
+    def head_index(self, head: str | int) -> int:
+        """Which head that is: its skeleton's name, or its number, as text too.
+
+        Raises `ValueError` with the names there are.
+        """
+        names = [skeleton.name for skeleton in self.skeletons]
+        if head in names:
+            return names.index(str(head))
+        if str(head).isdecimal() and int(head) < len(names):
+            return int(head)
+        known = ", ".join(f"{i}: {name}" for i, name in enumerate(names))
+        raise ValueError(f"head must be one of {{{known}}}, got {head}")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)
@@ -102,5 +125,7 @@ class PoseConfig:
         if "size" not in raw or not raw.get("skeletons"):
             raise ValueError("pose model config lacks 'size' or 'skeletons'; it is not whole")
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in raw.items()}
+        # A model with a token that does not say how it is projected is of the time when that was learned.
+        values.setdefault("learned_projection", values.get("knowledge_token_dim") is not None)
         values["skeletons"] = tuple(skeleton_from_dict(s) for s in raw["skeletons"])
         return cls(**values)

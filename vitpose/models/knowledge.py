@@ -4,30 +4,150 @@ One extra token t joins the patch tokens behind the position embedding and is dr
 First t alone is learned, in a frozen teacher, against the ground truth; then it is frozen and joins the
 tokens of the student while the student trains, and stays with it at test time.
 
-The paper is silent on three points; here:
+The paper is silent on four points; here:
 * t carries no position: it is appended after the position embedding is added.
-* t starts as every embedding of the model does, truncated normal 0.02.
-* Where teacher and student differ in width, the student has a linear projection from the teacher's width
-  to its own, trained with it; t stays frozen. With equal widths there is no projection.
+* t starts in a random direction at the size of the teacher's own patch tokens. At the 0.02 with which
+  every embedding starts it is a hundredth of them: the first norm makes a large vector of any small change,
+  a batch's gradient is then seven times noise, and what was learned did not lower the teacher's loss.
+* t is worth using only where the teacher does better with it, on the same people, than without:
+  `compare_token` says, and the stage `token` refuses one that is not.
+* Where teacher and student differ in width, a fixed matrix lies between (`pose.FixedProjection`).
 """
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitpose.models.folders import WEIGHTS, read_config, read_weights, save_folder
 from vitpose.models.pose import PoseModel, freeze
 
+_TOKEN = "knowledge_token"
 
-def learn_only_token(teacher: PoseModel) -> None:
-    """Give a teacher a new knowledge token of its own width, which is all that it will learn.
+
+@dataclass(frozen=True, kw_only=True)
+class TokenGain:
+    """A teacher's loss on the same batches, in eval mode."""
+
+    loss_without: float
+    loss_with: float
+    standard_error: float
+    """Of the difference, from batch to batch."""
+    batches: int
+
+    def __str__(self) -> str:
+        lower = self.loss_without - self.loss_with
+        return (
+            f"teacher's loss {self.loss_without:.5e} without, {self.loss_with:.5e} with the token "
+            f"({'lower' if lower > 0 else 'higher'} by {abs(lower):.1e}, standard error "
+            f"{self.standard_error:.1e}, {self.batches} batches)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnowledgeToken:
+    """What the stage `token` hands over."""
+
+    values: Tensor
+    """(C,), C the teacher's width."""
+    teacher: str
+    """Digest of the weights of the teacher that learned it."""
+    gain: TokenGain
+
+
+def start_token(teacher: PoseModel, images: Tensor) -> Tensor:
+    """(C,) to begin with: a random direction with the mean square of the patch tokens of `images`.
+
+    `images` are (B, 3, H, W), normalised. Torch's own generator draws.
+    """
+    backbone = teacher.backbone
+    with torch.no_grad():
+        tokens = backbone.norm_pre(backbone.patch_embed(images) + backbone.pos_embed)
+    direction = torch.randn(backbone.embed_dim)
+    return direction * (tokens.square().mean().sqrt() * math.sqrt(len(direction)) / direction.norm())
+
+
+def learn_only_token(teacher: PoseModel, start: Tensor) -> None:
+    """Give a teacher a knowledge token, `start` (C,), which is all that it will learn.
 
     The rest is frozen and stays in eval mode through `train()`: its batch statistics and full depth are
     part of what it has learned.
     """
     freeze(teacher)
-    new = nn.init.trunc_normal_(torch.empty(1, 1, teacher.backbone.embed_dim), std=0.02)
-    teacher.set_knowledge_token(new, learnable=True)
+    teacher.set_knowledge_token(start.reshape(1, 1, -1), learnable=True)
 
 
 def attach_knowledge_token(student: PoseModel, token: Tensor) -> None:
     """Give a student the learned token, (C,) or (1, 1, C), frozen; its config says so from now on."""
     student.set_knowledge_token(token.reshape(1, 1, -1), learnable=False)
+
+
+def random_like(token: Tensor, seed: int) -> Tensor:
+    """A control: a vector of the token's shape and norm in a random direction."""
+    direction = torch.randn(token.shape, generator=torch.Generator().manual_seed(seed))
+    return direction * (token.norm() / direction.norm())
+
+
+def compare_token(
+    teacher: PoseModel,
+    loss: Callable[[nn.Module, Any], tuple[Tensor, Any]],
+    batches: Iterable[Any],
+) -> TokenGain:
+    """The loss of a teacher with its token and without it, on the same batches; it is left in eval mode."""
+    teacher.eval()
+    token, losses = teacher.knowledge_token, list[tuple[float, float]]()
+    with torch.no_grad():
+        for batch in batches:
+            with_token = float(loss(teacher, batch)[0])
+            try:
+                teacher.knowledge_token = None
+                losses.append((float(loss(teacher, batch)[0]), with_token))
+            finally:
+                teacher.knowledge_token = token
+    if not losses:
+        raise ValueError("no batch to compare the teacher on with and without its token")
+    values = torch.tensor(losses, dtype=torch.float64)
+    lower = values[:, 0] - values[:, 1]
+    spread = float(lower.std()) if len(lower) > 1 else 0.0
+    without, with_token = values.mean(dim=0).tolist()
+    return TokenGain(
+        loss_without=without,
+        loss_with=with_token,
+        standard_error=spread / math.sqrt(len(lower)),
+        batches=len(lower),
+    )
+
+
+def save_token(folder: Path, token: KnowledgeToken, *, provenance: dict[str, Any]) -> None:
+    """Write a model folder of kind `token`: the vector, its teacher's digest, what it gains."""
+    config = {"width": len(token.values), "teacher": token.teacher, "gain": asdict(token.gain)}
+    save_folder(folder, "token", config, {_TOKEN: token.values}, provenance)
+
+
+def load_token(folder: Path, *, width: int, teacher: str) -> KnowledgeToken:
+    """The token of a folder, for a teacher of this width whose weights have this digest.
+
+    Raises `ValueError` for a folder that is something else or holds none, and for another teacher's token.
+    """
+    config = read_config(folder, "token")["config"]
+    if config["gain"] is None:
+        raise ValueError(
+            f"{folder} holds no token, as distill.token.epochs was 0; set it to 1 or more, or "
+            "distill.common.method to output"
+        )
+    if config["width"] != width:
+        raise ValueError(
+            f"{folder} holds a token of width {config['width']}, the teacher's is {width}; learn one in this "
+            "teacher (stage token)"
+        )
+    if config["teacher"] != teacher:
+        raise ValueError(
+            f"{folder} holds the token of a teacher whose weights have the digest {config['teacher'][:12]}, "
+            f"these have {teacher[:12]}; learn one in this teacher (stage token)"
+        )
+    values = read_weights(folder / WEIGHTS)[_TOKEN]
+    return KnowledgeToken(values=values, teacher=teacher, gain=TokenGain(**config["gain"]))

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vitpose.models.attention import MapAttention
 from vitpose.models.backbone import Backbone
@@ -74,6 +75,9 @@ class MAEConfig:
 class MaskedAutoencoder(nn.Module):
     """Images to the loss of reconstructing their hidden patches."""
 
+    drawn: Tensor | None = None
+    """(B, draws), uniform in [0, 1): orders the patches of the batch at hand; None: drawn here."""
+
     def __init__(self, config: MAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -101,10 +105,15 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_pred = nn.Linear(width, PATCH * PATCH * 3)
         self._initialise()
 
+    @property
+    def draws(self) -> int:
+        """Random numbers that a picture takes: one a patch."""
+        return self.encoder.pos_embed.shape[1]
+
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Normalised images (B, 3, H, W) to the scalar loss.
 
-        `generator`, on the images' device, draws the masks; None for PyTorch's own.
+        `generator`, on the images' device, draws the masks; None for `drawn`, or else PyTorch's own.
         """
         ids_shuffle, ids_keep = self.random_masking(images, generator)
         latent = self.encode(images, ids_keep)
@@ -116,8 +125,15 @@ class MaskedAutoencoder(nn.Module):
 
         The encoder sees those n; the others are hidden.
         """
-        count = self.encoder.pos_embed.shape[1]
-        noise = torch.rand(len(images), count, device=images.device, generator=generator)
+        count = self.draws
+        noise = self.drawn
+        if noise is None or generator is not None:
+            noise = torch.rand(len(images), count, device=images.device, generator=generator)
+        if len(noise) != len(images):
+            raise ValueError(
+                f"masks were drawn for {len(noise)} pictures and {len(images)} came; pass all pictures of "
+                "a batch at once"
+            )
         ids_shuffle = noise.argsort(dim=1)
         return ids_shuffle, ids_shuffle[:, : int(count * (1 - self.config.mask_ratio))]
 
@@ -147,7 +163,12 @@ class MaskedAutoencoder(nn.Module):
         mask_tokens = self.mask_token.to(x.dtype).expand(len(x), ids_shuffle.shape[1] - kept, -1)
         positions = take(self.decoder_pos_embed.expand(len(x), -1, -1), ids_shuffle)
         tokens = torch.cat([x[:, :-1], mask_tokens], dim=1) + positions
-        tokens = self.decoder_blocks(torch.cat([tokens, x[:, -1:]], dim=1))
+        tokens = torch.cat([tokens, x[:, -1:]], dim=1)
+        for block in self.decoder_blocks:
+            if self.encoder.grad_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
         return self.decoder_pred(self.decoder_norm(tokens[:, kept:-1]))
 
     def loss(self, images: Tensor, pred: Tensor, ids_hidden: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The whole model: a backbone, a head for each skeleton, perhaps experts and a knowledge token."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from types import MethodType
 from typing import Any, Literal
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from vitpose.models.backbone import Backbone
 from vitpose.models.config import PoseConfig as PoseConfig
+from vitpose.models.experts import ExpertMlp
 from vitpose.models.heads import ClassicHead, SimpleHead
 from vitpose.models.sizes import MLP_RATIO, find_size
 
@@ -33,8 +36,9 @@ class PoseModel(HeatmapModel):
 
     knowledge_token: nn.Parameter | None
     """(1, 1, width of its teacher); learnable while a teacher finds it, frozen in a student."""
-    knowledge_projection: nn.Linear | None
-    """Teacher's width to this model's; None where they are equal."""
+    knowledge_projection: "FixedProjection | nn.Linear | None"
+    """Teacher's width to this model's; None where they are equal. A linear layer in models of an earlier
+    version only, where it was trained with the student and could make any vector of any token."""
 
     def __init__(self, config: PoseConfig) -> None:
         super().__init__()
@@ -46,6 +50,8 @@ class PoseModel(HeatmapModel):
             patch_padding=config.patch_padding,
             drop_path=config.drop_path_rate,
             layer_norm_eps=config.layer_norm_eps,
+            num_heads=config.num_heads,
+            pre_norm=config.pre_norm,
         )
         if config.experts:
             dim = self.backbone.embed_dim
@@ -58,15 +64,50 @@ class PoseModel(HeatmapModel):
         if config.knowledge_token_dim is not None:
             token = torch.empty(1, 1, config.knowledge_token_dim)
             self.set_knowledge_token(nn.init.trunc_normal_(token, std=0.02), learnable=False)
+            if config.learned_projection and self.knowledge_projection is not None:
+                self.knowledge_projection = nn.Linear(token.shape[-1], self.backbone.embed_dim)
+                self._reconfigure(learned_projection=True)
 
-    def forward(self, images: Tensor, head: int = 0, dataset_index: Tensor | int | None = None) -> Tensor:
-        """Heatmaps (B, K, H / 4, W / 4) of the skeleton number `head`.
+    def forward(
+        self,
+        images: Tensor,
+        head: int = 0,
+        dataset_index: Tensor | int | None = None,
+        rows: Sequence[Tensor] | None = None,
+    ) -> Tensor | list[Tensor]:
+        """Heatmaps (B, K, H / 4, W / 4) of the skeleton number `head`; with `rows`, `forward_heads`.
 
         `dataset_index` picks the expert of a ViTPose+ model, one int or (B,); by default the head's.
         """
+        if rows is not None:
+            return self.forward_heads(images, rows)
         if self.config.experts and dataset_index is None:
             dataset_index = head
         return self.heads[head](self.backbone(images, self.projected_token(), dataset_index))
+
+    def forward_heads(self, images: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Heatmaps of every head for its own samples: the backbone runs once, each head on its part.
+
+        Args:
+            images: (B, 3, H, W), normalised, of all heads' samples.
+            rows: for each head the indices (n,) of its samples, on the device; n at least 1, so that
+                every parameter gets a gradient. The expert of a sample is its head's.
+
+        Returns:
+            (n, K, H / 4, W / 4) for each head. In training call the model itself with `rows`:
+            DistributedDataParallel sees nothing else.
+        """
+        if len(rows) != len(self.heads):
+            raise ValueError(
+                f"the model has {len(self.heads)} heads and rows are for {len(rows)}; give each its own"
+            )
+        index = None
+        if self.config.experts:
+            index = images.new_zeros(len(images), dtype=torch.long)
+            for head, own in enumerate(rows):
+                index[own] = head
+        features = self.backbone(images, self.projected_token(), index)
+        return [head(features[own]) for head, own in zip(self.heads, rows, strict=True)]
 
     def projected_token(self) -> Tensor | None:
         """The knowledge token in this model's width (1, 1, D), None without one."""
@@ -75,10 +116,7 @@ class PoseModel(HeatmapModel):
         return self.knowledge_projection(self.knowledge_token)
 
     def set_knowledge_token(self, token: Tensor, *, learnable: bool) -> None:
-        """Take (1, 1, C) as the knowledge token; where C is not this model's width, project it.
-
-        The projection is a new linear layer, trained with the rest of the model.
-        """
+        """Take (1, 1, C) as the knowledge token; of another width, it goes through a `FixedProjection`."""
         if token.ndim != 3 or token.shape[:2] != (1, 1):
             raise ValueError(f"a knowledge token has shape (1, 1, width), got {tuple(token.shape)}")
         like, dim = self.backbone.pos_embed, self.backbone.embed_dim
@@ -86,11 +124,8 @@ class PoseModel(HeatmapModel):
         self.knowledge_token = nn.Parameter(token, requires_grad=learnable)
         self.knowledge_projection = None
         if token.shape[-1] != dim:
-            projection = nn.Linear(token.shape[-1], dim)
-            nn.init.trunc_normal_(projection.weight, std=0.02)
-            nn.init.zeros_(projection.bias)
-            self.knowledge_projection = projection.to(token)
-        self._reconfigure(knowledge_token_dim=token.shape[-1])
+            self.knowledge_projection = FixedProjection(token.shape[-1], dim).to(token)
+        self._reconfigure(knowledge_token_dim=token.shape[-1], learned_projection=False)
 
     def set_input_size(self, image_hw: tuple[int, int]) -> None:
         """Take images of another size; the position embeddings are resampled, the attention kept."""
@@ -116,36 +151,32 @@ class PoseModel(HeatmapModel):
         self.config = replace(self.config, **changes)
 
 
-class ExpertMlp(nn.Module):
-    """ViTPose+ (ViTPose++): an MLP whose last output channels come from one expert per dataset.
+class FixedProjection(nn.Module):
+    """A token of the teacher's width to the student's, by a matrix that nothing learns.
 
-    Only the second linear is split: of the D output channels the first D - part are shared, the last
-    `part` are computed by the expert of the sample's dataset. There is no gate. Linears start truncated
-    normal 0.02, as the backbone's.
+    A projection that is trained with the student can make any vector of any token, and with a bias of
+    none: it learns the token anew. This one is a buffer and has no bias: rows (or columns, towards a wider
+    student) of a random orthogonal matrix of a fixed seed. It keeps the angles between tokens as far as the
+    narrower width can, and a token's mean square channel; and it mixes all channels, because a width has no
+    order by which some could be left out. Saved with the weights: no machine's rounding is in it.
     """
 
-    def __init__(self, dim: int, hidden: int, experts: int, part: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim - part)
-        self.experts = nn.ModuleList(nn.Linear(hidden, part) for _ in range(experts))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+    weight: Tensor
+    """(width of the student, width of the teacher)."""
 
-    def forward(self, x: Tensor, dataset_index: Tensor | int = 0) -> Tensor:
-        """(B, N, D) to (B, N, D); `dataset_index` is one int or (B,) integers."""
-        hidden = self.act(self.fc1(x))
-        if isinstance(dataset_index, int):
-            special = self.experts[dataset_index](hidden)
-        else:
-            # All experts on all samples, then each sample's own: a static graph, and every expert
-            # gets a gradient in every step, which distributed training needs.
-            each = torch.stack([expert(hidden) for expert in self.experts], dim=1)
-            special = each[torch.arange(len(x), device=x.device), dataset_index]
-        return torch.cat([self.fc2(hidden), special], dim=-1)
+    def __init__(self, teacher: int, student: int) -> None:
+        super().__init__()
+        long, short = max(teacher, student), min(teacher, student)
+        generator = torch.Generator().manual_seed(0)
+        random = torch.randn(long, short, generator=generator, dtype=torch.float64, device="cpu")
+        columns, upper = torch.linalg.qr(random)
+        columns = columns * upper.diagonal().sign()  # without it the signs are LAPACK's choice
+        weight = columns.T if student == short else columns * math.sqrt(long / short)
+        self.register_buffer("weight", weight.float().contiguous())
+
+    def forward(self, token: Tensor) -> Tensor:
+        """(1, 1, C) to (1, 1, D)."""
+        return nn.functional.linear(token, self.weight)
 
 
 def build_head(config: PoseConfig, num_keypoints: int) -> nn.Module:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vitpose.data.prepared import MAX_SCALE, MAX_SHIFT
 from vitpose.data.shards import Record
 from vitpose.geometry import PADDING, padded_region
-from vitpose.pixels import decode_rgb, encode_jpeg
+from vitpose.pixels import decode_rgb, encode_jpeg, encode_plain
 from vitpose.preparation.leaks import HeldOutImages, fingerprint
 from vitpose.preparation.rows import PersonRow, Rejected
 
@@ -36,15 +36,18 @@ class Cutting:
 
     crop_wh: tuple[int, int]
     """Largest network input that will be trained on."""
-    jpeg_quality: int = 95
-    """1 to 100."""
+    jpeg_quality: int | None = 95
+    """1 to 100; None stores the pixels as they are, which are read several times faster from six times
+    the space."""
     oversample: float = 1.0
     """See `plan_cut`."""
     held_out: HeldOutImages | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality is {self.jpeg_quality}; expected 1 to 100")
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(
+                f"jpeg_quality is {self.jpeg_quality}; expected 1 to 100, or null for no JPEG"
+            )
         if min(self.crop_wh) < 1 or self.oversample <= 0:
             raise ValueError(
                 f"crop_wh ({self.crop_wh}) and oversample ({self.oversample}) must be positive"
@@ -133,7 +136,8 @@ def cut_people(people: list[PersonRow], cutting: Cutting) -> list[Record | Rejec
     records: list[Record | Rejected] = []
     for row in people:
         cut = plan_cut(row.bbox_xywh, row.image_wh, cutting.crop_wh, cutting.oversample)
-        crop = encode_jpeg(cut.apply(image), cutting.jpeg_quality)
+        pixels, quality = cut.apply(image), cutting.jpeg_quality
+        crop = encode_plain(pixels) if quality is None else encode_jpeg(pixels, quality)
         records.append(
             {
                 "dataset": row.dataset,

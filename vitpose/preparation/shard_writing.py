@@ -23,7 +23,7 @@ def write_shards(
     out: Path,
     *,
     crop_wh: tuple[int, int],
-    jpeg_quality: int = 95,
+    jpeg_quality: int | None = 95,
     rows_per_shard: int = 4096,
     workers: int = 1,
     oversample: float = 1.0,
@@ -150,7 +150,7 @@ def _shard_schema(keypoints: int) -> pa.Schema:
         "image_id": pa.int64(),
         "annotation_id": pa.int64(),
         "source": pa.string(),  # file name of the image
-        "crop": pa.binary(),  # JPEG
+        "crop": pa.binary(),  # JPEG or PPM
         "crop_bytes": pa.int32(),  # its length
         "keypoints": vector(pa.float64(), 2 * keypoints),  # x, y, ... in crop pixels
         "visibility": vector(pa.uint8(), keypoints),

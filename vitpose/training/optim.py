@@ -174,6 +174,9 @@ class Muon(torch.optim.AdamW):
         """One step of both."""
         if closure is not None:
             raise ValueError("a closure is not supported; call backward before step")
+        overflow = getattr(self, "found_inf", None)  # a GradScaler's, which leaves the skipping to AdamW
+        if overflow is not None and bool(overflow):
+            return
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group.get("muon")]
         try:

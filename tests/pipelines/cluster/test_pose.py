@@ -22,6 +22,7 @@ from vitpose.models.backbone import Backbone
 from vitpose.models.pose import PoseConfig, build_model, freeze_part
 from vitpose.models.sizes import SIZES
 from vitpose.models.weights import load_model, read_config
+from vitpose.training.loop import LoopConfig
 from vitpose.training.optim import OptimConfig
 
 RECIPE = Recipe(epochs=1, batch_size=4)
@@ -141,7 +142,7 @@ def test_a_worker_is_a_few_frames_from_the_network(
 
     monkeypatch.setattr(Backbone, "forward", forward)
     run = Run(
-        name="finetune-nano", epochs=1, optim=OptimConfig(), precision="auto", seed=0, params={},
+        name="finetune-nano", epochs=1, optim=OptimConfig(), loop=LoopConfig(), seed=0, params={},
         data_digest="", code_digest="",
     )  # fmt: skip
     job = Job(run=run, mlflow_run_id="", mlflow_uri="", threads=1, log=str(tmp_path / "progress.log"))

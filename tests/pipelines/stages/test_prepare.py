@@ -232,7 +232,7 @@ def other_joints(content: dict[str, Any]) -> None:
 
 def test_sources_of_other_skeletons_are_mapped_where_that_is_asked_for(raw: Path, tmp_path: Path) -> None:
     edit(raw / "train", other_joints)
-    with pytest.raises(ValueError, match="one pipeline trains one skeleton.*prepare.map_keypoints"):
+    with pytest.raises(ValueError, match="a head has one skeleton: .*prepare.heads.* map_keypoints"):
         prepare(sources(raw), HW, out=tmp_path / "out")
     prepare(sources(raw, map_keypoints=True), HW, out=tmp_path / "out")
     crops = CropShards(tmp_path / "out")
