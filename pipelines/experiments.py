@@ -227,13 +227,8 @@ def _patience() -> Iterator[None]:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the store did not answer, rather than refuse."""
-    from mlflow.exceptions import RestException
-
-    return not isinstance(error, RestException) or error.error_code in (
-        "INTERNAL_ERROR",
-        "TEMPORARILY_UNAVAILABLE",
-    )
+    """Whether the store did not answer or could not, rather than refuse."""
+    return getattr(error, "error_code", None) in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 
 def reason(error: Exception) -> str:

@@ -145,13 +145,18 @@ def history(
 
 
 def import_weights(
-    source: Annotated[Path, typer.Argument(help="A checkpoint file, or a folder with one.")],
+    source: Annotated[
+        str, typer.Argument(help="A checkpoint file, a folder with one, or timm:NAME to fetch it.")
+    ],
     out: Annotated[Path, typer.Option(help="The model folder to write.")],
     image_size: Annotated[
         tuple[int, int] | None,
         typer.Option(help="Input width and height that the weights are for; default: as found."),
     ] = None,
     stride: Annotated[int, typer.Option(help="16, or 8 for weights of the 1/8 feature map.")] = 16,
+    num_heads: Annotated[
+        int | None, typer.Option(help="Attention heads of a bare encoder; default: as such models have.")
+    ] = None,
 ) -> None:
     """Make a model folder of official, mmpose, Hugging Face, MAE or timm weights.
 
@@ -162,7 +167,7 @@ def import_weights(
     from vitpose.exchange.importing import import_weights as import_them
 
     image_hw = None if image_size is None else (image_size[1], image_size[0])
-    typer.echo(str(import_them(source, out, image_hw=image_hw, stride=stride)))
+    typer.echo(str(import_them(source, out, image_hw=image_hw, stride=stride, num_heads=num_heads)))
 
 
 def export_weights(

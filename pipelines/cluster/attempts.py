@@ -2,7 +2,7 @@
 
 In Ray 2.60 a start that fails half-way, because a rank dies while the ranks find each other, leaves the
 other ranks with their CPUs, waits for those CPUs, and tries without end. So here a failed start ends that
-Ray Train run, which frees all it had, and another one goes on from the last checkpoint.
+Ray Train run, all that it holds is freed, and another one goes on from the last checkpoint.
 """
 
 import signal
@@ -14,6 +14,8 @@ from typing import Any
 import ray
 import ray.exceptions
 import ray.train
+
+from ray.util.placement_group import PlacementGroup
 
 from pipelines.place import Folder
 
@@ -50,8 +52,9 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
                     raise
                 failure = _few_words(cause, workers)
             finally:
-                # Ray's own handler holds the failed controller, and so all that it took.
+                # Ray's own handler would hold the failed controller.
                 signal.signal(signal.SIGINT, interrupt)
+        _free_everything()
         if attempt < STARTS:
             print(f"{name}  {failure}; start {attempt + 1} of {STARTS}", flush=True)
     raise OSError(
@@ -59,9 +62,20 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
     )
 
 
+def _free_everything() -> None:
+    """Take their place from the workers of a start that failed, which ends them; one may hang in it."""
+    job = ray.get_runtime_context().get_job_id()
+    for key, one in ray.util.placement_group_table().items():
+        if key.endswith(job) and one["state"] != "REMOVED":
+            ray.util.remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(key))))
+
+
 def _few_words(cause: Exception, workers: range) -> str:
     if "Timeout" in type(cause).__name__:
-        return f"there was no room for {_count(workers)}: free some, join more machines, or set VITPOSE_WORKERS lower"
+        return (
+            f"there was no room for {_count(workers)} (free some, join more machines, or set "
+            "VITPOSE_WORKERS lower)"
+        )
     return f"a process died while {_count(workers)} were starting"
 
 

@@ -81,7 +81,7 @@ def train(
 
     Raises:
         ValueError: bad parameters or data found by a worker, or the training diverged.
-        OSError: the storage cannot be written, MLflow does not answer, or the workers cannot be kept alive.
+        OSError: the storage cannot be written, MLflow does not answer, or no workers can be kept alive.
     """
     counts, gpu = worker_counts(), torch.cuda.is_available()
     if gpu and place.ray_address() is None and counts[0] > torch.cuda.device_count():
@@ -180,7 +180,7 @@ def _say_what_is_left(storage: place.Folder, run_name: str) -> None:
     ]
     if left and run_name not in left:
         print(
-            f"{kind}  starts anew: parameters, data or code are not those of {', '.join(left)} in {storage}, "
-            "which goes on if they are set back, and may be deleted if not",
+            f"{kind}  starts anew: parameters, data or code are not those of {', '.join(left)} in "
+            f"{storage}, which goes on if they are set back, and may be deleted if not",
             flush=True,
         )

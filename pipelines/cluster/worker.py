@@ -128,7 +128,7 @@ def fit_and_report(
     prepared = ray.train.torch.prepare_model(model, move_to_device=False)
     if loop.compile:
         prepared.compile()
-    pauses = Pauses(loop.checkpoint_minutes * 60, rank, device)
+    pauses = Pauses(loop.checkpoint_minutes * 60, device)
 
     def report(row: dict[str, Any]) -> None:
         """Save, on rank 0, and say so; all ranks meet here."""
@@ -227,8 +227,8 @@ class Pauses:
     They ask each other every few seconds, in a number of steps that rank 0 measures.
     """
 
-    def __init__(self, seconds: float, rank: int, device: torch.device) -> None:
-        self._seconds, self._rank, self._device = seconds, rank, device
+    def __init__(self, seconds: float, device: torch.device) -> None:
+        self._seconds, self._device = seconds, device
         self._steps, self._every = 0, 1
         self._asked = self._saved = time.monotonic()
 

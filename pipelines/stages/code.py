@@ -20,8 +20,8 @@ from vitpose.files import write_text
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("vitpose", "pipelines")
 STAGES = (
-    "draw", "prepare", "start", "pretrain", "finetune", "distill", "evaluate", "register", "label",
-    "report",
+    "draw", "prepare", "start", "pretrain", "finetune", "token", "distill", "evaluate", "register",
+    "label", "report",
 )  # fmt: skip
 
 _LAYOUT = {tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENCODING}

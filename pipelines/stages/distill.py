@@ -1,11 +1,11 @@
 """Stage distill@<student>: a small model learns from a large one (paper, section 3.4). Ray Train.
 
-With the method "token" a knowledge token is first learned in the frozen teacher against the ground
-truth, and then, frozen, joins the student's tokens. With "output" the student also learns the
-teacher's heatmaps. "both" is the paper's best.
+With the method "output" the student learns the teacher's heatmaps beside the ground truth. With "token"
+the teacher's knowledge token, which the stage `token` has learned, joins the student's tokens, frozen.
+"both" is the paper's best.
 
-Reads the prepared data, the teacher's model folder and the student's MAE weights; writes a model folder
-with its history.json.
+Reads the prepared data, the teacher's model folder, its token and the weights the student starts from;
+writes a model folder with its history.json.
 """
 
 import argparse
@@ -16,13 +16,29 @@ from typing import Any, Literal
 import torch
 
 from pipelines import params
-from pipelines.cluster.pose import Recipe, fit_pose, pose_config, train_pose, write_model
+from pipelines.cluster.pose import (
+    Recipe,
+    checked_start,
+    fit_pose,
+    pose_config,
+    train_pose,
+    write_model,
+)
 from pipelines.params import ModelConfig
 from pipelines.stages import code, entry
-from vitpose.data.prepared import PreparedDataset, load_prepared
-from vitpose.models.knowledge import attach_knowledge_token, learn_only_token
+from vitpose.data.prepared import load_prepared
+from vitpose.models.config import PoseConfig
+from vitpose.models.folders import read_config
+from vitpose.models.knowledge import (
+    KnowledgeToken,
+    attach_knowledge_token,
+    check_teacher,
+    load_token,
+    random_like,
+)
 from vitpose.models.pose import build_model, freeze, freeze_part
-from vitpose.models.weights import load_encoder, load_model, weights_digest
+from vitpose.models.sizes import find_size
+from vitpose.models.weights import load_encoder, load_model, read_start, weights_digest
 from vitpose.training.losses import distillation_loss, pose_loss
 
 
@@ -31,25 +47,23 @@ class DistillConfig:
     """Section `distill.common`; `distill.students.<student>` lies over the student's recipe."""
 
     method: Literal["output", "token", "both"] = "both"
+    token: Literal["learned", "random", "none"] = "learned"
+    """What joins the student's tokens, for "token" and "both". The others are controls: a vector of the
+    learned token's norm in a random direction, drawn from the recipe's seed; or nothing, with which "token"
+    is a plain finetuning and "both" is "output"."""
     output_weight: float = 1.0
     """Of the teacher's heatmaps beside the ground truth; the paper adds both unweighted."""
-    token_epochs: int = 5
-    """Epochs in which the knowledge token is learned; the paper says "a few"."""
-    token_lr: float = 1e-2
-    """The token alone is learned, so its rate is far above a model's."""
 
     def __post_init__(self) -> None:
-        if self.token_epochs < 1:
-            raise ValueError(f"token_epochs must be 1 or more, got {self.token_epochs}")
+        if self.output_weight <= 0:
+            raise ValueError(f"output_weight must be positive, got {self.output_weight}")
+        if self.method == "output" and self.token == "random":
+            raise ValueError("method output takes no token, and token is random; set method to both")
 
-
-def token_worker(settings: dict[str, Any]) -> None:
-    """One process of learning the knowledge token in the frozen teacher."""
-    recipe: Recipe = settings["recipe"]
-    torch.manual_seed(recipe.seed)
-    teacher = load_model(settings["teacher"])
-    learn_only_token(teacher)
-    fit_pose(settings["job"], teacher, pose_loss(recipe.sigma), recipe, settings["data"])
+    @property
+    def takes_token(self) -> bool:
+        """Whether a token joins the student's."""
+        return self.method != "output" and self.token != "none"
 
 
 def student_worker(settings: dict[str, Any]) -> None:
@@ -72,27 +86,45 @@ def student_worker(settings: dict[str, Any]) -> None:
 
 
 def distill(
-    student: str,
+    name: str,
+    size: str,
     model: ModelConfig,
     recipe: Recipe,
     config: DistillConfig,
     *,
     data: Path,
     teacher: Path,
+    token: Path | None,
     init: Path,
     out: Path,
 ) -> None:
-    """Teach a model of size `student`, starting from the MAE weights `init`, and write it to `out`."""
+    """Teach a model of `size`, starting from the weights `init`, and write it to `out`.
+
+    `token` is what the stage of that name wrote for this teacher; None will do where no token joins.
+    Raises `ValueError` before Ray starts for a teacher, a token or a start that does not fit.
+    """
     prepared = load_prepared(data)
-    recipe = recipe.for_size(student)
-    architecture = pose_config(student, model, prepared, recipe)
+    recipe = recipe.for_size(size)
+    architecture = pose_config(size, model, prepared, recipe, read_start(init))
+    heatmaps = None if config.method == "token" else architecture.image_hw
+    taught = PoseConfig.from_dict(read_config(teacher, "pose")["config"])
+    check_teacher(taught, prepared.skeleton, str(teacher), heatmaps)
+    digest = weights_digest(teacher)
+    learned = None
+    if config.takes_token:
+        if token is None:
+            raise ValueError(f"method {config.method} needs --token, the folder that stage token wrote")
+        learned = load_token(token, width=find_size(taught.size).embed_dim, teacher=digest)
+        print(f"distill-{name}: {config.token} token; {learned.gain}", flush=True)
+    start = checked_start(architecture, init)
     recorded = params.as_plain(
-        size=student,
+        size=size,
         model=model,
         recipe=recipe,
         distill=config,
         init=weights_digest(init),
-        teacher=weights_digest(teacher),
+        teacher=digest,
+        token=None if token is None or learned is None else weights_digest(token),
     )
     settings = {
         "config": config,
@@ -100,18 +132,19 @@ def distill(
         "data": data.absolute(),
         "teacher": teacher.absolute(),
         "init": init.absolute(),
-        "token": None,
+        "token": None if learned is None else _values(config, learned, recipe.seed),
     }
-    if config.method != "output":
-        settings["token"] = token = _learn_token(student, recipe, config, settings, recorded, prepared)
-        architecture = replace(architecture, knowledge_token_dim=len(token))
+    written = architecture
+    if learned is not None:
+        written = replace(architecture, knowledge_token_dim=len(learned.values))
 
     def write(state: dict[str, Any], run_id: str) -> None:
         made_by = {"stage": "distill", "run_id": run_id, "data_digest": prepared.digest}
-        write_model(architecture, state, out, {**made_by, **recorded})
+        gain = None if learned is None else vars(learned.gain)
+        write_model(written, state, out, {**made_by, **recorded, "start": start, "token_gain": gain})
 
     train_pose(
-        f"distill-{student}",
+        f"distill-{name}",
         recipe,
         student_worker,
         settings,
@@ -122,52 +155,32 @@ def distill(
     )
 
 
-def _learn_token(
-    student: str,
-    recipe: Recipe,
-    config: DistillConfig,
-    settings: dict[str, Any],
-    recorded: dict[str, Any],
-    prepared: PreparedDataset,
-) -> list[float]:
-    """t* of the paper, (teacher's width,): the token with which the frozen teacher does best."""
-    learned: list[float] = []
-
-    def keep(state: dict[str, Any], run_id: str) -> None:
-        learned.extend(state["model"]["knowledge_token"].flatten().tolist())
-
-    optim = replace(recipe.optim, lr=config.token_lr, warmup_steps=0, schedule="cosine")
-    train_pose(
-        f"token-{student}",
-        replace(recipe, epochs=config.token_epochs, optim=optim, evaluate_every=0),
-        token_worker,
-        settings,
-        keep,
-        recorded={k: v for k, v in recorded.items() if k != "init"},
-        prepared=prepared,
-        code_digest=code.digest("distill"),
-    )
-    return learned
+def _values(config: DistillConfig, learned: KnowledgeToken, seed: int) -> list[float]:
+    values = random_like(learned.values, seed) if config.token == "random" else learned.values
+    plain: list[float] = values.tolist()
+    return plain
 
 
 def main() -> None:
-    """`python -m pipelines.stages.distill STUDENT --data DIR --teacher DIR --init DIR --out DIR`."""
+    """`python -m pipelines.stages.distill NAME --data D --teacher D [--token D] --init D --out D`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("student")
+    parser.add_argument("name", help="an entry of distill.students")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--token", type=Path, help="what stage token has learned in the teacher")
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    size = given.student
-    sections = ("finetune.common", f"finetune.sizes.{size}", f"distill.students.{size}")
+    entries = (f"finetune.sizes.{given.name}", f"distill.students.{given.name}")
     distill(
-        size,
-        params.model(),
-        params.overlay(Recipe, params.PARAMS, *sections),
+        given.name,
+        params.size(*entries),
+        params.model(*entries),
+        params.overlay(Recipe, params.PARAMS, "finetune.common", *entries, apart=params.START_KEYS),
         params.overlay(DistillConfig, params.PARAMS, "distill.common"),
         data=given.data,
         teacher=given.teacher,
+        token=given.token,
         init=given.init,
         out=given.out,
     )

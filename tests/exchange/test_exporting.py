@@ -192,6 +192,7 @@ def test_official_there_and_back(tmp_path, kind):
         ({"patch_padding": False}, "always pads"),
         ({"head_channels": 64}, "256 channels"),
         ({"experts": 1}, "merge the expert"),
+        ({"pre_norm": True}, "no norm before the first block"),
     ],
 )
 def test_what_hugging_face_cannot_say_is_refused(tmp_path, changes, told):
@@ -200,6 +201,21 @@ def test_what_hugging_face_cannot_say_is_refused(tmp_path, changes, told):
     with pytest.raises(ValueError, match=told):
         export_weights(tmp_path / "ours", tmp_path / "hf", "huggingface")
     assert not (tmp_path / "hf").exists()
+
+
+def test_another_number_of_heads_goes_to_hugging_face_and_back(tmp_path):
+    torch.manual_seed(0)
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48), num_heads=2)).eval()
+    torch.nn.init.normal_(model.heads[0].final.weight)
+    save_model(model, tmp_path / "ours", provenance={})
+    with pytest.raises(ValueError, match="tiny has 4 there, the model 2"):
+        export_weights(tmp_path / "ours", tmp_path / "vitpose.pth", "official")
+    export_weights(tmp_path / "ours", tmp_path / "hf", "huggingface")
+    theirs = transformers.VitPoseForPoseEstimation.from_pretrained(tmp_path / "hf").eval()
+    import_weights(tmp_path / "hf", tmp_path / "again")
+    with torch.no_grad():
+        assert relative(theirs(IMAGES, dataset_index=FIRST).heatmaps, model(IMAGES)) < 1e-5
+        assert torch.equal(load_model(tmp_path / "again")(IMAGES), model(IMAGES))
 
 
 def test_a_knowledge_token_and_an_unknown_format_are_refused(tmp_path):
@@ -215,7 +231,7 @@ def test_a_knowledge_token_and_an_unknown_format_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_attention_heads", 8), ("hidden_act", "relu"), ("out_indices", [3])],
+    [("hidden_act", "relu"), ("out_indices", [3])],
 )
 def test_hugging_face_configurations_of_another_model_are_refused(tmp_path, name, value):
     """The same shapes, another computation: only the config tells."""

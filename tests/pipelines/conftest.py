@@ -1,9 +1,11 @@
 """A real MLflow registry on SQLite for each test."""
 
 import json
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -33,6 +35,23 @@ def mlflow_home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     return tmp_path
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A URI of object storage: moto's S3 on this machine, empty."""
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setattr(logging.getLogger("werkzeug"), "disabled", True)  # a line a request
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
+    options = "scheme=http&region=us-east-1&allow_bucket_creation=true"
+    yield f"s3://runs/training?endpoint_override={host}:{port}&{options}"
+    server.stop()
 
 
 @pytest.fixture

@@ -125,6 +125,14 @@ def _refuse_unsayable(model: PoseModel, layout: str) -> None:
         )
     if not config.patch_padding:
         raise ValueError(f"{layout} always pads patches, the model does not; {remedy}")
+    if config.pre_norm:
+        raise ValueError(f"{layout} has no norm before the first block, the model has one; {remedy}")
+    own = find_size(config.size).num_heads
+    if layout == layouts.OFFICIAL and config.num_heads not in (None, own):
+        raise ValueError(
+            f"{layout}'s file does not say the number of attention heads and {config.size} has {own} "
+            f"there, the model {config.num_heads}: it would load and give rubbish; {remedy}"
+        )
 
 
 def _renamed(model: PoseModel, layout: str, *, heads: int) -> dict[str, Tensor]:
@@ -154,7 +162,7 @@ def _huggingface_config(model: PoseModel) -> dict[str, Any]:
             "num_channels": 3,
             "hidden_size": size.embed_dim,
             "num_hidden_layers": size.depth,
-            "num_attention_heads": size.num_heads,
+            "num_attention_heads": config.num_heads or size.num_heads,
             "mlp_ratio": MLP_RATIO,
             "num_experts": config.experts or 1,
             "part_features": config.part,

@@ -48,8 +48,10 @@ def pose_config(
     size = _size(tensors, layout)
     notes = []
     backbone = dict((hf or {}).get("backbone_config") or {})
-    eps = LAYER_NORM_EPS
+    eps, heads = LAYER_NORM_EPS, None
     if layout == layouts.HUGGINGFACE and hf is not None:
+        said = int(backbone.get("num_attention_heads", 12))
+        heads = None if said == find_size(size).num_heads else said
         _check_hf(hf, backbone, size)
         eps = float(backbone.get("layer_norm_eps", _HF_EPS))
         if image_hw is None:
@@ -83,6 +85,7 @@ def pose_config(
             head="classic" if classic else "simple",
             head_channels=channels,
             layer_norm_eps=eps,
+            num_heads=heads,
             experts=experts,
             expert_features=part,
         ),
@@ -237,7 +240,6 @@ def _check_hf(hf: Mapping[str, Any], backbone: Mapping[str, Any], size: str) -> 
     """Refuse a Hugging Face configuration that computes something else with the same shapes."""
     architecture = find_size(size)
     wanted: list[tuple[str, object, object]] = [
-        ("num_attention_heads", backbone.get("num_attention_heads", 12), architecture.num_heads),
         ("hidden_act", backbone.get("hidden_act", "gelu"), "gelu"),
         ("qkv_bias", backbone.get("qkv_bias", True), True),
         ("scale_factor", hf.get("scale_factor", 4), 4),

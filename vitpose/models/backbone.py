@@ -50,11 +50,11 @@ class PaddedPatchEmbed(PatchEmbed):
 class BackboneBlock(Block):
     """timm's block; where its MLP has experts (`pose.ExpertMlp`), it passes on which one."""
 
-    def __init__(self, *sizes: int, drop_path: float = 0.0, **options: Any) -> None:
-        super().__init__(*sizes, **options)
+    def __init__(self, dim: int, num_heads: int, *, drop_path: float = 0.0, **options: Any) -> None:
+        super().__init__(dim, num_heads, **options)
         if drop_path > 0:
-            self.drop_path1 = DropPath(drop_path)
-            self.drop_path2 = DropPath(drop_path)
+            self.drop_path1 = DropPath(drop_path)  # type: ignore[assignment]
+            self.drop_path2 = DropPath(drop_path)  # type: ignore[assignment]
 
     def forward(  # type: ignore[override]
         self, x: Tensor, dataset_index: Tensor | int | None = None

@@ -23,8 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitpose.models.config import PoseConfig
 from vitpose.models.folders import WEIGHTS, read_config, read_weights, save_folder
 from vitpose.models.pose import PoseModel, freeze
+from vitpose.skeletons.human import Skeleton
 
 _TOKEN = "knowledge_token"
 
@@ -38,6 +40,11 @@ class TokenGain:
     standard_error: float
     """Of the difference, from batch to batch."""
     batches: int
+
+    @property
+    def lowers(self) -> bool:
+        """Whether the teacher does better with the token, by more than chance: two standard errors."""
+        return self.loss_without - self.loss_with > 2 * self.standard_error
 
     def __str__(self) -> str:
         lower = self.loss_without - self.loss_with
@@ -57,6 +64,28 @@ class KnowledgeToken:
     teacher: str
     """Digest of the weights of the teacher that learned it."""
     gain: TokenGain
+
+
+def check_teacher(
+    teacher: PoseConfig, skeleton: Skeleton, where: str, image_hw: tuple[int, int] | None = None
+) -> None:
+    """Refuse, with `ValueError`, a teacher of other keypoints than `skeleton`'s or of another input size.
+
+    `image_hw` is that of a student that is to learn its heatmaps; without one the size is the teacher's
+    own affair. Its stride is in any case: heatmaps have a quarter of the input's side at either.
+    """
+    known = teacher.skeletons[0]
+    if known.keypoints != skeleton.keypoints:
+        raise ValueError(
+            f"the teacher {where} knows the {known.num_keypoints} keypoints of {known.name}, the data has "
+            f"the {skeleton.num_keypoints} of {skeleton.name}; take a teacher that was finetuned on them"
+        )
+    if image_hw is not None and teacher.image_hw != image_hw:
+        theirs, ours = (f"{height} x {width}" for height, width in (teacher.image_hw, image_hw))
+        raise ValueError(
+            f"the teacher {where} takes images of {theirs}, the student of {ours} (height x width), and "
+            "their heatmaps cannot be compared; give both the same model.image_hw"
+        )
 
 
 def start_token(teacher: PoseModel, images: Tensor) -> Tensor:
@@ -97,7 +126,7 @@ def compare_token(
     loss: Callable[[nn.Module, Any], tuple[Tensor, Any]],
     batches: Iterable[Any],
 ) -> TokenGain:
-    """The loss of a teacher with its token and without it, on the same batches; it is left in eval mode."""
+    """The loss of a teacher with its token and without it, on the same batches. Leaves it in eval mode."""
     teacher.eval()
     token, losses = teacher.knowledge_token, list[tuple[float, float]]()
     with torch.no_grad():
@@ -131,7 +160,7 @@ def save_token(folder: Path, token: KnowledgeToken, *, provenance: dict[str, Any
 def load_token(folder: Path, *, width: int, teacher: str) -> KnowledgeToken:
     """The token of a folder, for a teacher of this width whose weights have this digest.
 
-    Raises `ValueError` for a folder that is something else or holds none, and for another teacher's token.
+    Raises `ValueError` for a folder that is something else or holds none, and for another teacher's.
     """
     config = read_config(folder, "token")["config"]
     if config["gain"] is None:
@@ -141,13 +170,13 @@ def load_token(folder: Path, *, width: int, teacher: str) -> KnowledgeToken:
         )
     if config["width"] != width:
         raise ValueError(
-            f"{folder} holds a token of width {config['width']}, the teacher's is {width}; learn one in this "
-            "teacher (stage token)"
+            f"{folder} holds a token of width {config['width']}, the teacher's is {width}; learn one in "
+            "this teacher (stage token)"
         )
     if config["teacher"] != teacher:
         raise ValueError(
-            f"{folder} holds the token of a teacher whose weights have the digest {config['teacher'][:12]}, "
-            f"these have {teacher[:12]}; learn one in this teacher (stage token)"
+            f"{folder} holds the token of a teacher with the digest {config['teacher'][:12]}, this one's is "
+            f"{teacher[:12]}; learn one in this teacher (stage token)"
         )
     values = read_weights(folder / WEIGHTS)[_TOKEN]
     return KnowledgeToken(values=values, teacher=teacher, gain=TokenGain(**config["gain"]))

@@ -116,7 +116,7 @@ class PoseModel(HeatmapModel):
         return self.knowledge_projection(self.knowledge_token)
 
     def set_knowledge_token(self, token: Tensor, *, learnable: bool) -> None:
-        """Take (1, 1, C) as the knowledge token; of another width, it goes through a `FixedProjection`."""
+        """Take (1, 1, C) as the knowledge token; of another width it goes through a `FixedProjection`."""
         if token.ndim != 3 or token.shape[:2] != (1, 1):
             raise ValueError(f"a knowledge token has shape (1, 1, width), got {tuple(token.shape)}")
         like, dim = self.backbone.pos_embed, self.backbone.embed_dim
@@ -156,8 +156,8 @@ class FixedProjection(nn.Module):
 
     A projection that is trained with the student can make any vector of any token, and with a bias of
     none: it learns the token anew. This one is a buffer and has no bias: rows (or columns, towards a wider
-    student) of a random orthogonal matrix of a fixed seed. It keeps the angles between tokens as far as the
-    narrower width can, and a token's mean square channel; and it mixes all channels, because a width has no
+    student) of a random orthogonal matrix of a fixed seed. It keeps the angles between tokens as far as
+    the narrower width can, and a token's mean square; and it mixes all channels, because a width has no
     order by which some could be left out. Saved with the weights: no machine's rounding is in it.
     """
 

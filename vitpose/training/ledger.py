@@ -107,8 +107,8 @@ def refuse_norm(value: float, step: int, lr: float, ids: Sequence[Any]) -> None:
     """Raises `FloatingPointError` for a gradient that is not finite."""
     if not math.isfinite(value):
         raise FloatingPointError(
-            f"gradient norm is {value} at step {step}{_of(ids)}; lower lr (now {lr:.2e}) or use precision "
-            "float32"
+            f"gradient norm is {value} at step {step}{_of(ids)}; lower lr (now {lr:.2e}) or use "
+            "precision float32"
         )
 
 

@@ -1,0 +1,190 @@
+"""Stage token@<teacher>: a teacher's knowledge token, for all its students (paper, section 3.4). Ray Train.
+
+The teacher is frozen and the token alone is learned, against the ground truth. Afterwards the teacher's
+loss is worked out on the same people with the token and without it, in views that no step has seen; a token
+that does not lower it is refused.
+
+Reads the prepared data and the teacher's model folder; writes a model folder of kind `token` with its
+history.json. With distill.token.epochs of 0, where no student wants one, the folder says so and no more.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines import params
+from pipelines.cluster.pose import Recipe, train_pose
+from pipelines.cluster.worker import fit_and_report, share
+from pipelines.stages import code, entry
+from vitpose.data.loading import PoseBatch, pose_loader
+from vitpose.data.prepared import load_prepared
+from vitpose.data.shards import CropShards
+from vitpose.models.config import PoseConfig
+from vitpose.models.folders import read_config, save_folder
+from vitpose.models.knowledge import (
+    KnowledgeToken,
+    TokenGain,
+    check_teacher,
+    compare_token,
+    learn_only_token,
+    save_token,
+    start_token,
+)
+from vitpose.models.weights import load_model, weights_digest
+from vitpose.pixels import batch_to_model_input
+from vitpose.training.losses import pose_loss
+from vitpose.training.optim import OptimConfig
+
+COMPARED = 64
+"""Batches, at most, on which the teacher is judged with and without its token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenConfig:
+    """Section `distill.token`."""
+
+    epochs: int = 5
+    """Of learning; the paper says "a few". 0: no token."""
+    lr: float = 0.05
+    """Peak step, as a share of the patch tokens' root mean square, at which the token starts."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.seed < 0 or self.lr <= 0:
+            raise ValueError(
+                "token: epochs and seed must be 0 or more and lr positive, got "
+                f"{self.epochs}, {self.seed}, {self.lr}"
+            )
+
+
+def worker(settings: dict[str, Any]) -> None:
+    """One process of learning the token."""
+    recipe: Recipe = settings["recipe"]
+    teacher = load_model(settings["teacher"])
+    learn_only_token(teacher, torch.tensor(settings["start"]))
+    loss = pose_loss(recipe.sigma)
+
+    def judge(model: Any) -> dict[str, float]:
+        gain = compare_token(model, loss, _unseen(settings["data"], teacher.config, recipe))
+        return {f"token_{key}": value for key, value in vars(gain).items()}
+
+    fit_and_report(
+        settings["job"],
+        teacher,
+        loss,
+        _loader(settings["data"], teacher.config, recipe, **share(recipe.batch_size, recipe.accumulate)),
+        batch_size=recipe.batch_size,
+        evaluate=judge,
+    )
+
+
+def _loader(data: Path, config: PoseConfig, recipe: Recipe, **where: int) -> Any:
+    return pose_loader(
+        CropShards(data),
+        load_prepared(data).skeleton,
+        recipe.augmentation,
+        crop_wh=config.image_hw[::-1],
+        seed=recipe.seed,
+        dataset_weights=recipe.dataset_weights,
+        **where,
+    )
+
+
+def _unseen(data: Path, config: PoseConfig, recipe: Recipe) -> Iterator[PoseBatch]:
+    """Always the same batches: of the people to train on, in the views of the epoch after the last."""
+    size = max(1, min(64, recipe.batch_size, load_prepared(data).counts["train_people"] // 4))
+    loader = _loader(data, config, recipe, batch_size=size, workers=0)
+    loader.set_epoch(recipe.epochs)
+    return islice(loader, COMPARED)
+
+
+def learn(
+    name: str, recipe: Recipe, config: TokenConfig, *, data: Path, teacher: Path, out: Path
+) -> None:
+    """Learn the token of the teacher called `name`, with what its own `recipe` says of data and targets.
+
+    Raises `ValueError` before Ray starts for a teacher of other keypoints, and at the end for a token with
+    which the teacher does no better; nothing is written then.
+    """
+    prepared = load_prepared(data)
+    architecture = PoseConfig.from_dict(read_config(teacher, "pose")["config"])
+    check_teacher(architecture, prepared.skeleton, str(teacher))
+    digest = weights_digest(teacher)
+    if config.epochs == 0:
+        print(f"token-{name}: distill.token.epochs is 0, no token is learned")
+        nothing = {"width": None, "teacher": digest, "gain": None}
+        save_folder(out, "token", nothing, {}, {"stage": "token"})
+        return
+    torch.manual_seed(config.seed)
+    views = replace(
+        recipe, epochs=config.epochs, heads=(), head_shares=None, head_weights=None, experts=False
+    )
+    images = next(_unseen(data, architecture, views)).images
+    start = start_token(load_model(teacher), batch_to_model_input(images, torch.device("cpu")))
+    size = float(start.square().mean().sqrt())
+    recipe = replace(
+        views,
+        optim=OptimConfig(
+            lr=config.lr * size, eps=1e-15, weight_decay=0.0, layer_decay=1.0, warmup_steps=0,
+            schedule="cosine", clip_norm=None,
+        ),
+        freeze="none", ema=None, compile=False, activation_checkpointing=False, evaluate_every=0,
+        seed=config.seed,
+    )  # fmt: skip
+    recorded = params.as_plain(token=config, recipe=recipe, teacher=digest)
+
+    def write(state: dict[str, Any], run_id: str) -> None:
+        last = state["history"][-1]
+        gain = TokenGain(**{key: last[f"token_{key}"] for key in TokenGain.__dataclass_fields__})
+        print(f"token-{name}: {gain}", flush=True)
+        if not gain.lowers:
+            raise ValueError(
+                f"the token is of no use, {gain}; expected a loss that is lower by more than two standard "
+                "errors: raise distill.token.epochs, choose another distill.token.lr or seed, or distill "
+                "without a token (distill.common.method: output, distill.token.epochs: 0)"
+            )
+        values = state["model"]["knowledge_token"].flatten()
+        made_by = {"stage": "token", "run_id": run_id, "data_digest": prepared.digest}
+        token = KnowledgeToken(values=values, teacher=digest, gain=gain)
+        save_token(out, token, provenance={**made_by, **recorded})
+        (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
+
+    train_pose(
+        f"token-{name}",
+        recipe,
+        worker,
+        {"data": data.absolute(), "teacher": teacher.absolute(), "start": start.tolist()},
+        write,
+        recorded=recorded,
+        prepared=prepared,
+        code_digest=code.digest("token"),
+    )
+
+
+def main() -> None:
+    """`python -m pipelines.stages.token NAME --data DIR --teacher DIR --out DIR`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="the teacher's entry of finetune.sizes")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    own = f"finetune.sizes.{given.name}"
+    learn(
+        given.name,
+        params.overlay(Recipe, params.PARAMS, "finetune.common", own, apart=params.START_KEYS),
+        params.overlay(TokenConfig, params.PARAMS, "distill.token"),
+        data=given.data,
+        teacher=given.teacher,
+        out=given.out,
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)
