@@ -24,10 +24,16 @@ from vitpose.data.shards import CropShards
 from vitpose.data.unlabelled import image_loader
 from vitpose.evaluation.quick import HeldOut
 from vitpose.files import write_json
-from vitpose.models.knowledge import attach_knowledge_token, learn_only_token
+from vitpose.models.knowledge import (
+    attach_knowledge_token,
+    learn_only_token,
+    random_like,
+    start_token,
+)
 from vitpose.models.mae import MAEConfig, MaskedAutoencoder, save_mae
 from vitpose.models.pose import PoseConfig, PoseModel, build_model, freeze, freeze_part
 from vitpose.models.weights import load_encoder, load_model, save_model
+from vitpose.pixels import batch_to_model_input
 from vitpose.training.engine import LossFunction, fit
 from vitpose.training.losses import distillation_loss, pose_loss
 from vitpose.training.optim import OptimConfig, build_optimizer
@@ -88,6 +94,7 @@ class Cell:
     token: Literal["none", "learned", "random"] = "none"
     token_epochs: int = 2
     token_lr: float = 1e-2
+    """Of the patch tokens' root mean square, as in the stage `token`."""
     epochs: int = 8
     batch_size: int = 32
     sigma: float = 1.0
@@ -212,20 +219,29 @@ class Runner:
         return None if found is None else int(found)
 
     def _token(self, cell: Cell, teacher: Path, seed: int) -> Tensor:
-        """The knowledge token (C,): learned in the frozen teacher, or noise as it began."""
+        """The knowledge token (C,), learned once a teacher as stage `token` does, or as long a noise."""
         model = load_model(teacher)
-        torch.manual_seed(seed)
-        learn_only_token(model)
-        if cell.token == "learned":
-            data = self.data(cell.data, cell.image_hw)
+        data = self.data(cell.data, cell.image_hw)
+        names = ("data", "image_hw", "batch_size", "token_epochs", "token_lr", "sigma", "augmentation")
+        kept = self._folder("token", {n: getattr(cell, n) for n in names} | {"of": teacher.name}, 0)
+        kept = kept.with_suffix(".pt")
+        if not kept.is_file():
             loader = pose_loader(
                 CropShards(data), load_prepared(data).skeleton, cell.augmentation,
-                crop_wh=cell.image_hw[::-1], batch_size=cell.batch_size, seed=seed, workers=0,
+                crop_wh=cell.image_hw[::-1], batch_size=8 * cell.batch_size, seed=0, workers=0,
             )  # fmt: skip
-            optim = replace(cell.optim, optimizer="adamw", lr=cell.token_lr, warmup_steps=0)
-            _fit(model, pose_loss(cell.sigma), loader, optim, cell.token_epochs, seed)
-        assert model.knowledge_token is not None  # learn_only_token has set it
-        return model.knowledge_token.detach().flatten()
+            torch.manual_seed(0)
+            start, size = start_token(model, batch_to_model_input(next(iter(loader)).images, "cpu"))
+            learn_only_token(model, start)
+            optim = OptimConfig(
+                lr=cell.token_lr * size, eps=1e-15, weight_decay=0.0, warmup_steps=0, schedule="cosine",
+                clip_norm=None,
+            )  # fmt: skip
+            _fit(model, pose_loss(cell.sigma), loader, optim, cell.token_epochs, 0)
+            assert model.knowledge_token is not None  # learn_only_token has set it
+            torch.save(model.knowledge_token.detach().flatten(), kept)
+        token: Tensor = torch.load(kept, weights_only=True)
+        return random_like(token, seed) if cell.token == "random" else token
 
     def _pretrain(self, config: MaeCell, image_hw: tuple[int, int], seed: int, out: Path) -> None:
         torch.manual_seed(seed)

@@ -1,10 +1,11 @@
-"""Training samples a second of one core: what `pose_loader` hands to the loop, in turns with another version.
+"""Training samples a second of one core: what `pose_loader` gives the loop, and gave it before.
 
     python -m benchmarks.loading [--before CLONE] [--coco FOLDER] [--rounds 15] [--workers 0]
 
-People are cut for 256 x 192 and stored as JPEGs of quality 95 and as they are (`prepare.jpeg_quality: null`).
-CLONE is a checkout of an earlier commit, FOLDER as for `benchmarks.data`. Each version runs in a process of its own with one thread, and they take turns, so that other work on the machine
-meets both. CPU time of the process (with `--workers 1`, of it and its worker) for an epoch; medians.
+People are cut for 256 x 192 and stored as JPEGs of quality 95 and as they are (`prepare.jpeg_quality:
+null`). CLONE is a checkout of an earlier commit, FOLDER as for `benchmarks.data`. Each version runs in a
+process of its own with one thread, and they take turns, so that other work on the machine meets both.
+Samples for each second of CPU time of the process (with `--workers 1`, of it and its worker); medians.
 """
 
 import argparse
@@ -93,8 +94,9 @@ def measure(versions: dict[str, Version], rounds: int) -> None:
     for name, found in rates.items():
         ratio = [one / other for one, other in zip(found[1:], rates[first][1:], strict=True)]
         print(
-            f"{name:46s} {statistics.median(found[1:]):6.0f} samples/s ({min(found[1:]):.0f} .. "
-            f"{max(found[1:]):.0f})   {statistics.median(ratio):.2f}x ({min(ratio):.2f} .. {max(ratio):.2f})"
+            f"{name:36s} {statistics.median(found[1:]):6.0f} samples/s "
+            f"({min(found[1:]):.0f} .. {max(found[1:]):.0f})   "
+            f"{statistics.median(ratio):.2f}x ({min(ratio):.2f} .. {max(ratio):.2f})"
         )
     for version in versions.values():
         version.close()

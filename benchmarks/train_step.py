@@ -3,11 +3,12 @@
     python -m benchmarks.train_step [--size small] [--batch 8] [--rounds 7] [--parts finetune,mae,loop]
     python -m benchmarks.train_step --precision float32
 
-Finetuning: `VitPoseForPoseEstimation` of the same architecture (256 x 192, classic head, 17 keypoints, no drop
-path), the same loss against the same targets, gradients clipped, AdamW as PyTorch makes it, under autocast.
-Ours is given bytes and makes numbers of them, the peer is given numbers. Pretraining: `ViTMAEForPreTraining`
-of the same sizes, 224 x 224, decoder 512 x 8. Both with random weights. The loop is `engine.fit` with
-augmentation, its loader in this process, against the same step on a batch that lies ready.
+Finetuning: `VitPoseForPoseEstimation` of the same architecture (256 x 192, classic head, 17 keypoints,
+no drop path), the same loss against the same targets, gradients clipped, AdamW as PyTorch makes it, under
+autocast. Ours is given bytes and makes numbers of them, the peer is given numbers. Pretraining:
+`ViTMAEForPreTraining` of the same sizes, 224 x 224, decoder 512 x 8. Random weights throughout. The loop
+is `engine.fit` with augmentation, its loader in this process, against the same step on a batch that lies
+ready.
 
 One thread, CPU time, in turns, medians (`benchmarks.timing`). `benchmarks.train_gpu` does it on a GPU.
 """
@@ -191,8 +192,9 @@ def measure_loop(size: str, batch: int, dtype: torch.dtype | None, rounds: int) 
         for name, quality in (("JPEG", 95), ("plain", None)):
             rows = read_people(None, folder / name).rows
             write_shards(rows, folder / name / "shards", crop_wh=IMAGE_HW[::-1], jpeg_quality=quality)
+            people = Repeated(CropShards(folder / name / "shards"), steps * batch)
             loaders[name] = pose_loader(
-                Repeated(CropShards(folder / name / "shards"), steps * batch), COCO_17, AugmentationConfig(),
+                people, COCO_17, AugmentationConfig(),
                 crop_wh=IMAGE_HW[::-1], batch_size=batch, seed=0, workers=0,
             )  # fmt: skip
 
@@ -236,9 +238,10 @@ def main() -> None:
     dtype = engine.autocast_dtype(given.precision, cpu)
     if given.precision == "auto" and dtype is None:
         print(why_no_bfloat16())
+    precision = "float32" if dtype is None else "bfloat16 autocast"
     print(
-        f"ViTPose-{given.size}, batch {given.batch}, {'float32' if dtype is None else 'bfloat16 autocast'}, "
-        f"one thread; torch {torch.__version__}, transformers {transformers.__version__}"
+        f"ViTPose-{given.size}, batch {given.batch}, {precision}, one thread; "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
     for name, steps, asked in (("finetune", finetune_steps, 1.15), ("mae", mae_steps, 1.1)):
         if name in given.parts.split(","):

@@ -37,17 +37,19 @@ def storage() -> Path:
 
 
 def run_storage() -> "Folder":
-    """Where runs under way keep what must survive a machine; by default ./runs.
+    """Where runs under way keep what must survive a machine: VITPOSE_STORAGE; by default ./runs."""
+    return run_storage_at(os.environ.get("VITPOSE_STORAGE") or "runs")
 
-    VITPOSE_STORAGE is a folder, or a URI that pyarrow reads: s3://, gs://, abfss://, hdfs://.
+
+def run_storage_at(given: str) -> "Folder":
+    """A folder, or a URI that pyarrow reads: s3://, gs://, abfss://, hdfs://.
 
     Raises `ValueError` for another one.
     """
     from pyarrow import fs
 
-    given = os.environ.get("VITPOSE_STORAGE") or "runs"
     if "://" not in given:
-        return Folder(fs.LocalFileSystem(), str(storage()))
+        return Folder(fs.LocalFileSystem(), str(Path(given).absolute()))
     try:
         filesystem, path = fs.FileSystem.from_uri(given)
     except (ValueError, OSError, ImportError) as error:

@@ -26,6 +26,5 @@ def shrink(params: Any) -> None:
     for stage in ("pretrain", "finetune"):
         for size in params["sizes"]:
             params[stage]["sizes"][size]["epochs"] = 1
-    params["distill"]["common"]["token_epochs"] = 1
     params["register"]["gate"]["minimum_AP"] = 0.0
     params["label"]["segment_frames"] = 4

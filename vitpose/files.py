@@ -7,6 +7,7 @@ neither a reader nor a run started after a crash ever sees a part.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         os.rename(made, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_local(*paths: str | Path | None) -> None:
+    """Refuse an address such as s3://bucket/labels, of which a path would make a local folder `s3:`.
+
+    Raises `ValueError` with the address. None is nobody's path.
+    """
+    for path in paths:
+        if path is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+            address = re.sub(":/+", "://", str(path), count=1)
+            raise ValueError(
+                f"{address} is an address, and only local or mounted folders are read and written here; "
+                "copy or mount it, and give its path"
+            )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -48,9 +48,10 @@ def encode(
     keypoints = keypoints_heatmap.float()
     radius = int(3 * sigma)
     nearest = torch.floor(keypoints + 0.5)
-    size = torch.tensor([width, height], device=keypoints.device, dtype=torch.float32)
-    touches = ((nearest + radius >= 0) & (nearest - radius < size)).all(-1)
-    target_weight = ((visibility > 0) & touches).float()
+    touches = visibility > 0
+    for axis, length in enumerate(heatmap_wh):  # numbers, not a tensor, for which a GPU would be waited for
+        touches &= (nearest[..., axis] + radius >= 0) & (nearest[..., axis] - radius < length)
+    target_weight = touches.float()
 
     def profile(axis: int, length: int) -> Tensor:  # (B, K, length)
         grid = torch.arange(length, device=keypoints.device, dtype=torch.float32)

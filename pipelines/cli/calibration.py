@@ -149,7 +149,7 @@ def _model(training: Training) -> nn.Module:
     model = build_model(training.architecture)
     model.backbone.set_grad_checkpointing(training.config.activation_checkpointing)
     if training.frozen == "all":
-        learn_only_token(model)
+        learn_only_token(model, torch.randn(model.backbone.embed_dim))
     else:
         freeze_part(model, training.config.freeze)
     return model

@@ -18,8 +18,12 @@ CARDS = {
 }
 """Dense bf16 operations a second, and bytes, by the makers' data sheets (SXM where there is a choice)."""
 
-UTILISATION = {"wide": 0.40, "narrow": 0.20}
+UTILISATION = {"wide": 0.30, "narrow": 0.15}
 """Assumed share of that rate in a whole step: models of 768 channels and more, and narrower ones."""
+
+BLOCK_SECONDS = 0.4e-3
+"""Least time of a transformer block's forward and backward pass and its part of the optimizer's step, however
+small it is: some sixty launches of kernels; assumed."""
 
 USABLE = 0.85
 """Of a card's bytes: temporaries of the backward pass, workspaces and CUDA itself take the rest."""
@@ -64,8 +68,9 @@ def predicted(training: Training, place: Place) -> dict[str, Any]:
             f"GPUs{accumulated}; choose numbers that divide it"
         )
     rate = place.rate * (place.utilisation or UTILISATION["wide" if training.width >= 768 else "narrow"])
-    flops = training.cost.step_flops
-    seconds = training.samples * flops / (place.gpus * rate)
+    step = config.batch_size * training.cost.step_flops / (place.gpus * rate)
+    step = max(step, config.accumulate * training.depth * BLOCK_SECONDS)
+    seconds = training.steps * step
     seconds += training.evaluations * training.held_out / EVALUATED_PER_SECOND + START_SECONDS
     height, width = training.image_hw
     loaded = LOADED_PER_CORE * 256 * 192 / (height * width)
@@ -75,8 +80,8 @@ def predicted(training: Training, place: Place) -> dict[str, Any]:
         "memory_gib": memory / 2**30,
         "fits": memory <= USABLE * place.memory,
         "hours": seconds / 3600,
-        "samples_per_second": place.gpus * rate / flops,
-        "cores_per_gpu": rate / flops / loaded,
+        "samples_per_second": config.batch_size / step,
+        "cores_per_gpu": config.batch_size / step / place.gpus / loaded,
     }
 
 

@@ -63,7 +63,10 @@ def label(
     """
     if (detector is None) == (boxes is None):
         raise typer.BadParameter("give one of --detector and --boxes", param_hint="--detector")
+    from vitpose.files import check_local
     from vitpose.labels.plan import LabelConfig, check_request
+
+    check_local(archive, out, boxes)
 
     config = LabelConfig(
         detector=detector,
@@ -140,7 +143,9 @@ def export_labels(
 
     Example: vitpose export-labels labels --format coco --out labels.json
     """
+    from vitpose.files import check_local
     from vitpose.labels.export import export_labels as export
 
+    check_local(labels, out)
     count = export(labels, out, form=form, threshold=threshold)
     typer.echo(f"{out}: {count} persons")

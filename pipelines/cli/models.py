@@ -181,7 +181,7 @@ def export_weights(
         typer.Option(help="Only this head of several, by its skeleton's name; its expert is merged in."),
     ] = None,
 ) -> None:
-    """Write a model for Hugging Face transformers or for the official code, or one head of it as a plain one.
+    """Write a model for Hugging Face transformers or the official code, or one head of it as a plain one.
 
     Example: vitpose export-weights imported/vitpose-b --format huggingface --out vitpose-hf
 

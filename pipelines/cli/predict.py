@@ -46,6 +46,9 @@ def predict(
     """
     if (detector is None) == (boxes is None):
         raise typer.BadParameter("give one of --detector and --boxes", param_hint="--detector")
+    from vitpose.files import check_local
+
+    check_local(*inputs, out)
     for path in inputs:
         if not path.is_file():
             raise FileNotFoundError(f"no image or video at {path}")

@@ -17,47 +17,31 @@ from pipelines.stages.distill import DistillConfig
 from pipelines.stages.draw import DrawConfig
 from pipelines.stages.prepare import PrepareConfig, SkeletonConfig
 from pipelines.stages.pretrain import PretrainConfig
+from pipelines.stages.token import TokenConfig
 from vitpose.data.prepared import HEADS, PreparedDataset, load_prepared
 from vitpose.models.config import PoseConfig
 from vitpose.models.sizes import find_size
 from vitpose.models.training_cost import Part, TrainingCost, mae_training, pose_training
-from vitpose.skeletons.animal import AP10K_17
-from vitpose.skeletons.human import (
-    AIC_14,
-    COCO_17,
-    CROWDPOSE_14,
-    LSP_14,
-    MPII_16,
-    POSETRACK_17,
-    Skeleton,
-)
-from vitpose.skeletons.wholebody import WHOLEBODY_133
+from vitpose.skeletons.files import PUBLISHED
+from vitpose.skeletons.human import COCO_17, Skeleton
 
 PEOPLE = {
-    "coco-train": 149_813,
-    "coco-val": 6_352,
-    "wholebody-train": 149_813,
-    "wholebody-val": 6_352,
-    "aic-train": 378_000,
-    "aic-val": 49_000,
-    "mpii-train": 22_246,
-    "mpii-val": 2_958,
-    "ap10k-train": 9_000,
-    "ap10k-val": 1_300,
-    "apt36k-train": 37_000,
-    "apt36k-val": 5_300,
+    "data/raw/coco/annotations/person_keypoints_train2017.json": 149_813,
+    "data/raw/coco/annotations/person_keypoints_val2017.json": 6_352,
+    "data/raw/coco/annotations/coco_wholebody_train_v1.0.json": 149_813,
+    "data/raw/aic/keypoint_train_annotations_20170909.json": 378_000,
+    "data/raw/mpii/annotations/mpii_train.json": 22_246,
+    "data/raw/ap10k/annotations/ap10k-train-split1.json": 9_000,
+    "data/raw/apt36k/annotations/train_annotations_1.json": 37_000,
 }
-"""Of published data sets, by the names of their sources in recipes/. COCO's are the published counts; the others
-are round and from memory: data/prepared or `--people` give the true ones."""
+"""Of published data sets, by the files that recipes/ name. COCO's are the published counts; the others are round and
+from memory: data/prepared or `--people` give the true ones."""
 
 DRAWN_PER_IMAGE = 1.37
 """People in a picture of the default configuration."""
 
-SKELETONS: dict[str, Skeleton] = {
-    "wholebody": WHOLEBODY_133, "aic": AIC_14, "mpii": MPII_16, "crowdpose": CROWDPOSE_14,
-    "apt36k": AP10K_17, "posetrack18": POSETRACK_17, "lspet": LSP_14,
-}  # fmt: skip
-"""By the format of a source. With format coco only the file knows; COCO's 17 joints cost the same."""
+SKELETONS = {skeleton.name: skeleton for skeleton in PUBLISHED}
+"""By the name of a head or the format of its data. Of others only the file knows; COCO's 17 joints cost the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +57,8 @@ class Training:
     image_hw: tuple[int, int]
     width: int
     """Channels of the backbone."""
+    depth: int
+    """Blocks, a decoder's among them."""
     architecture: Any
     """A `PoseConfig`, or for masked autoencoding the arguments of `mae_training`."""
     teacher: PoseConfig | None = None
@@ -115,7 +101,7 @@ def trainings(
     Args:
         recipe: of the form of params.yaml.
         workers: processes, or cards.
-        people: to learn from, for the first head, whatever the data says.
+        people: to learn from, for the first head whatever the data says, for others where nobody knows.
         prepared: the prepared data, which counts where it is of the recipe's data sets.
 
     Raises `ValueError` or `FileNotFoundError`: a fault of the recipe, or a number of people nobody knows.
@@ -143,13 +129,13 @@ def count_people(recipe: Path, prepare: PrepareConfig, told: int | None, prepare
             for source in [*one.train, one.val]:
                 if source.annotations.startswith("data/drawn/"):
                     images = drawn.val_images if source == one.val else drawn.train_images
-                    known[source.name] = round(DRAWN_PER_IMAGE * images)
-        train = {
-            name: told if told is not None and not name else _sum(known, one)
+                    known[source.annotations] = round(DRAWN_PER_IMAGE * images)
+        train = {name: _sum(known, one, told) for name, one in parts.items()}
+        skeletons = {
+            name: SKELETONS.get(name, SKELETONS.get(one.val.format, COCO_17))
             for name, one in parts.items()
         }
-        skeletons = {name: SKELETONS.get(one.val.format, COCO_17) for name, one in parts.items()}
-        val = known.get(prepare.val.name, 0)
+        val = known.get(prepare.val.annotations, 0)
     if told is not None:
         train[""] = told
     return People(train=train, val=val, skeletons=skeletons)
@@ -201,6 +187,7 @@ def _pretraining(recipe: Path, name: str, people: People, workers: int) -> Train
         held_out=0,
         image_hw=hw,
         width=find_size(size).embed_dim,
+        depth=find_size(size).depth + config.decoder_depth,
         architecture=told,
     )
 
@@ -213,20 +200,17 @@ def _finetuning(recipe: Path, name: str, people: People, workers: int) -> Traini
 
 
 def _distillations(recipe: Path, people: People, workers: int) -> list[Training]:
+    found = []
+    for name in section(recipe, "distill.tokens") if _is_there(recipe, "distill.tokens") else ():
+        learning = overlay(TokenConfig, recipe, f"distill.tokens.{name}")
+        if learning.epochs:
+            found.append(_learning_token(recipe, name, learning, people, workers))
     students = section(recipe, "distill.students")
     if not students:
-        return []
+        return found
     config = overlay(DistillConfig, recipe, "distill.common")
-    name = _teacher(recipe)
-    taught = _finetuning(recipe, name, people, workers)
-    teacher: PoseConfig = taught.architecture
-    token = None if config.method == "output" else find_size(teacher.size).embed_dim
-    found = []
-    if token is not None:
-        assert isinstance(taught.config, Recipe)  # _finetuning gives no other
-        short = replace(taught.config, epochs=config.token_epochs, evaluate_every=0, freeze="none")
-        with_token = replace(teacher, knowledge_token_dim=token)
-        found.append(_posed(f"token@{name}", with_token, short, people, workers, frozen="all"))
+    teacher: PoseConfig = _finetuning(recipe, _teacher(recipe), people, workers).architecture
+    token = find_size(teacher.size).embed_dim if config.takes_token else None
     for student in students:
         sections = ["finetune.common", f"finetune.sizes.{student}", f"distill.students.{student}"]
         sections = [one for one in sections if _is_there(recipe, one)]
@@ -243,6 +227,23 @@ def _distillations(recipe: Path, people: People, workers: int) -> list[Training]
             )
         )
     return found
+
+
+def _learning_token(
+    recipe: Path, name: str, learning: TokenConfig, people: People, workers: int
+) -> Training:
+    taught = _finetuning(recipe, name, people, workers)
+    config = replace(
+        taught.config,
+        epochs=learning.epochs,
+        batch_size=getattr(learning, "batch_size", None) or taught.config.batch_size,
+        evaluate_every=0,
+        ema=None,
+        activation_checkpointing=False,
+    )
+    architecture = taught.architecture
+    architecture = replace(architecture, knowledge_token_dim=find_size(architecture.size).embed_dim)
+    return _posed(f"token@{name}", architecture, config, people, workers, frozen="all")
 
 
 def _posed(
@@ -265,6 +266,7 @@ def _posed(
         held_out=people.val,
         image_hw=architecture.image_hw,
         width=find_size(architecture.size).embed_dim,
+        depth=find_size(architecture.size).depth,
         architecture=architecture,
         teacher=teacher,
         frozen=part,
@@ -293,14 +295,14 @@ def _prepared(folder: Path, parts: Mapping[str, SkeletonConfig]) -> dict[str, Pr
     return found
 
 
-def _sum(known: Mapping[str, int], config: SkeletonConfig) -> int:
-    unknown = sorted({source.name for source in config.train} - set(known))
-    if unknown:
+def _sum(known: Mapping[str, int], config: SkeletonConfig, told: int | None) -> int:
+    unknown = [source for source in config.train if source.annotations not in known]
+    if unknown and told is None:
         raise ValueError(
-            f"nobody knows how many people are in {', '.join(unknown)}: prepare the data first "
-            "(dvc repro prepare), or say so with --people"
+            f"nobody knows how many people are in {', '.join(source.name for source in unknown)}: prepare the "
+            "data first (dvc repro prepare), or say so with --people"
         )
-    return sum(known[source.name] for source in config.train)
+    return told or 0 if unknown else sum(known[source.annotations] for source in config.train)
 
 
 def _size(recipe: Path, sections: list[str], name: str) -> str:

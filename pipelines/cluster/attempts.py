@@ -5,6 +5,9 @@ other ranks with their CPUs, waits for those CPUs, and tries without end. So her
 Ray Train run, all that it holds is freed, and another one goes on from the last checkpoint.
 """
 
+import io
+import json
+import pickle
 import signal
 import threading
 import time
@@ -14,16 +17,19 @@ from typing import Any
 import ray
 import ray.exceptions
 import ray.train
-
+import torch
 from ray.util.placement_group import PlacementGroup
 
 from pipelines.place import Folder
+from vitpose.training import checkpoint
 
 STARTS = 4
 """Of one training, one after another failed; each takes RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S at most,
 which is a minute unless set."""
 STARTED = "started"
 """File in the run's folder: written by rank 0 when the workers have found each other."""
+RECORD = "checkpoint_manager_snapshot.json"
+"""File in the run's folder: Ray Train's list of its checkpoints."""
 SILENT_S = 15.0
 """Waiting without a line."""
 
@@ -60,6 +66,44 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
     raise OSError(
         f"{name}: {failure}, {STARTS} times in a row; what is trained is kept, and goes on from there"
     )
+
+
+def mend_record(folder: Folder) -> None:
+    """Ray Train's record of a run's checkpoints, written anew where it is not whole.
+
+    Ray overwrites it in place, so a kill or a full disk at that moment leaves a part of it, with which the
+    run would never start again. The last checkpoint that can be read takes its place; none: from the start.
+    """
+    text, there = folder.read(RECORD), folder.names()
+    if text is None:
+        return
+    try:
+        if all(one["checkpoint_dir_name"] in there for one in json.loads(text)["checkpoint_results"]):
+            return
+    except (ValueError, KeyError, TypeError):
+        pass
+    folder.remove(RECORD)
+    for name in sorted(set(there) - {RECORD}, reverse=True):  # they are named by their time
+        if not name.startswith("checkpoint_"):
+            continue
+        try:
+            with folder.filesystem.open_input_file((folder / name / checkpoint.FILE).path) as file:
+                torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            continue
+        last = {"checkpoint_dir_name": name, "metrics": {}}
+        record = {
+            "ray_version": ray.__version__,
+            "checkpoint_results": [last],
+            "checkpoint_report_indices": [0],
+            "latest_checkpoint_result": last,
+            "current_report_index": 1,
+        }
+        judged = ("validated", "timed_out_validation", "failed_validation")
+        empty = ["pending_training_results", "pending_validation_specs"]
+        empty += [f"{what}_checkpoint_dir_names" for what in judged]
+        folder.write(RECORD, json.dumps({**record, **{name: [] for name in empty}}))
+        return
 
 
 def _free_everything() -> None:

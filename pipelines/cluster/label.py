@@ -25,6 +25,7 @@ from pipelines import place
 from pipelines.cluster.progress import Progress
 from pipelines.cluster.start import Cluster
 from vitpose.exchange.deployed import read_description
+from vitpose.files import check_local
 from vitpose.labels.merge import is_partial, merge_video, stale_files, sweep, tidy, write_manifest
 from vitpose.labels.plan import (
     GROUND_TRUTH,
@@ -89,9 +90,11 @@ def label_archive(
         replace: remove what other runs (another model, other settings) left in `out`.
 
     Raises:
-        ValueError: bad settings, a head that the model has not, or `out` holds another run's labels and not `replace`.
+        ValueError: bad settings, a head that the model has not, or `out` holds another run's labels and
+            not `replace`.
     """
     started = time.perf_counter()
+    check_local(archive, out, config.boxes)
     archive, out, model_folder = archive.absolute(), out.absolute(), model_folder.absolute()
     config = _absolute(config)
     check_request(config, archive)

@@ -1,6 +1,7 @@
 """What finetuning and distillation share: the recipe, the model for the prepared data, the batches."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from pipelines.cluster.train import Settings, train, workers
+from pipelines.cluster.train import Settings, train, worker_counts, workers
 from pipelines.cluster.worker import Job, Run, fit_and_report, share
 from pipelines.params import ModelConfig
 from vitpose.data.augmentation import AugmentationConfig
@@ -143,8 +144,8 @@ def _head_weights(recipe: Recipe, names: Iterable[str]) -> dict[str, float]:
     weights = dict.fromkeys(names, 1.0) if recipe.head_weights is None else recipe.head_weights
     if set(weights) != set(names) or not all(weight > 0 for weight in weights.values()):
         raise ValueError(
-            f"head_weights is {dict(weights)}, the heads are {', '.join(names)}; expected a number above 0 "
-            "for each of them"
+            f"head_weights is {dict(weights)}, the heads are {', '.join(names)}; expected a number above "
+            "0 for each of them"
         )
     return weights
 
@@ -156,7 +157,9 @@ def checked_start(architecture: PoseConfig, init: Path) -> str:
     """
     with torch.device("meta"):
         model = build_model(architecture)
-    report = str(load_encoder(model, init))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is copied to a tensor without memory
+        report = str(load_encoder(model, init))
     print(f"start: {init}: {'; '.join(report.splitlines())}", flush=True)
     return report
 
@@ -178,11 +181,12 @@ def train_pose(
     that they have not, weights of data sets that are not there, and an augmentation that looks further out
     than the crops were cut.
     """
-    recipe.check_place(recipe.batch_size, workers(), cuda=torch.cuda.is_available())
+    for count in worker_counts():
+        recipe.check_place(recipe.batch_size, count, cuda=torch.cuda.is_available())
     if recipe.heads and len(settings["architecture"].skeletons) == 1:
         raise ValueError(
-            f"{name} trains one head, and the recipe names heads {', '.join(recipe.heads)}; set heads to [] "
-            "there, and with it head_shares and head_weights to null, experts to false"
+            f"{name} trains one head, and the recipe names heads {', '.join(recipe.heads)}; set heads to "
+            "[] there, and with it head_shares and head_weights to null, experts to false"
         )
     check_weights(recipe.dataset_weights, prepared.datasets)
     check_room(recipe.augmentation.scale_factor, recipe.augmentation.shift_factor)
@@ -256,4 +260,7 @@ def write_model(
         made_by = {**provenance, "epoch": best.epoch, best.name: best.value}
         save_model(model, out / BEST, provenance=made_by)
         last = next((row[best.name] for row in reversed(state["history"]) if best.name in row), None)
-        print(f"{out / BEST}: epoch {best.epoch}, {best.name} {best.value:.3f} (last {last:.3f})", flush=True)
+        print(
+            f"{out / BEST}: epoch {best.epoch}, {best.name} {best.value:.3f} (last {last:.3f})",
+            flush=True,
+        )

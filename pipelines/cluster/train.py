@@ -103,6 +103,7 @@ def train(
     ) as run_id:
         folder.write("mlflow_run_id", run_id)
         folder.remove(REFUSED)
+        attempts.mend_record(folder)
         job = Job(
             run=run,
             mlflow_run_id=run_id,

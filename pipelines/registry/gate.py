@@ -26,7 +26,7 @@ class GateConfig:
     max_slice_drop: float = 0.05
     """No slice (crowded images, small people, ...) and no further head may lose more AP than this."""
     min_slice_instances: int = 30
-    """Slices and heads with fewer people (`slice_instances` of the metrics) are shown and do not decide."""
+    """Slices and heads with fewer people (`slice_instances`, `instances`) are shown and do not decide."""
     max_slowdown: float = 4.0
     """The champion's images/s over the candidate's may not exceed this; 1 demands equal speed."""
     max_export_difference: float = 1e-5

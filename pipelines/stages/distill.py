@@ -49,8 +49,8 @@ class DistillConfig:
     method: Literal["output", "token", "both"] = "both"
     token: Literal["learned", "random", "none"] = "learned"
     """What joins the student's tokens, for "token" and "both". The others are controls: a vector of the
-    learned token's norm in a random direction, drawn from the recipe's seed; or nothing, with which "token"
-    is a plain finetuning and "both" is "output"."""
+    learned token's norm in a random direction, drawn from the recipe's seed; or nothing, with which
+    "token" is a plain finetuning and "both" is "output"."""
     output_weight: float = 1.0
     """Of the teacher's heatmaps beside the ground truth; the paper adds both unweighted."""
 

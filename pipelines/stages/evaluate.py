@@ -1,9 +1,9 @@
 """Stage evaluate@<model>: the official protocol on the held-out people, and where the model is weak.
 
 Reads a model folder and the prepared data; writes metrics/<model>.json, and plots: the curves and
-tables of `analysis` and two pictures of predictions beside the ground truth. Of a model with several heads
-these are of the head for the skeleton of the data; the others are judged by the data of theirs in the
-prepared folder, and their figures stand under `heads`, by skeleton.
+tables of `analysis` and two pictures of predictions beside the ground truth. Of a model with several
+heads these are of the head for the skeleton of the data; the others are judged by the data of theirs in
+the prepared folder, and their figures stand under `heads`, by skeleton.
 """
 
 import argparse
@@ -143,10 +143,8 @@ def main() -> None:
         f"AP50 {result['AP50']:.3f}  PCK {result['PCK']:.3f}  on {result['instances']} people"
     )
     for head, found in result.get("heads", {}).items():
-        print(
-            f"{given.name} {head}  AP {found['AP']:.3f}  AP50 {found['AP50']:.3f}  PCK {found['PCK']:.3f}  "
-            f"on {found['instances']} people"
-        )
+        told = "  ".join(f"{name} {found[name]:.3f}" for name in ("AP", "AP50", "PCK"))
+        print(f"{given.name} {head}  {told}  on {found['instances']} people")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Reads what section `prepare` of params.yaml names. Writes the prepared folder: crop shards to train on,
 val.json with the ground truth of the held-out people, the rows that could not be used with their
-reasons, and last of all dataset.json with the data digest. What `prepare.heads` names, other skeletons for
-further heads of the same models, becomes such a folder each in heads/.
+reasons, and last of all dataset.json with the data digest. What `prepare.heads` names, other skeletons
+for further heads of the same models, becomes such a folder each in heads/.
 
 People are cut out in threads, or on the Ray cluster that RAY_ADDRESS names, with the same result.
 """
@@ -65,7 +65,7 @@ class SkeletonConfig:
     rejected_limit: float = 0.05
     """Share of a source's people that may be unusable before the stage fails."""
     leak_check: bool = True
-    """Take training images out that are held-out ones of any skeleton, by their bytes or by their look."""
+    """Take training images out that are held-out ones of any skeleton, by their bytes or their look."""
     map_keypoints: bool = False
     """Map sources of other skeletons onto that of `val`; else they are refused."""
 
@@ -176,7 +176,7 @@ def _write_part(
         check_rejected_share(one.name, [*lost, *one.rejected], len(one.rows) - len(lost), limit)
     val_people = len(val.rows) - len(undecodable)
     check_rejected_share(val.name, [*undecodable, *val.rejected], val_people, limit)
-    labelled = CropShards(part.out).visibility.any(axis=0)
+    labelled = [bool(visibility.any()) for visibility in CropShards(part.out).visibility.T]
     digest = hashlib.sha256((digest_of(part.out) + part.held_out.digest).encode()).hexdigest()
     return {
         "train_people": sum(len(one.rows) for one in train) - len(unused),
@@ -224,8 +224,8 @@ def _same_skeleton(people: PersonSet, val: PersonSet, mapped: bool) -> PersonSet
         return map_people(people, val.skeleton)
     raise ValueError(
         f"{people.name} has the keypoints of skeleton {people.skeleton.name!r}, {val.name} those of "
-        f"{val.skeleton.name!r}; a head has one skeleton: put one of them under prepare.heads, or map the "
-        "keypoints that mean the same with map_keypoints"
+        f"{val.skeleton.name!r}; a head has one skeleton: put one of them under prepare.heads, or map "
+        "the keypoints that mean the same with map_keypoints"
     )
 
 

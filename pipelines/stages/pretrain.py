@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines import params
-from pipelines.cluster.train import train, workers
+from pipelines.cluster.train import train, worker_counts
 from pipelines.cluster.worker import Run, fit_and_report, share
 from pipelines.stages import code, entry
 from vitpose.data.prepared import WHOLE_IMAGES, load_prepared
@@ -41,6 +41,8 @@ class PretrainConfig(LoopConfig):
     base_lr: float = 1.5e-4
     """Peak rate for 256 images a step; the rate used grows with the batch (MAE)."""
     warmup_epochs: float = 40
+    image_hw: tuple[int, int] | None = None
+    """Height and width of its pictures where they are not the pose model's, such as [224, 224]."""
     mask_ratio: float = 0.75
     norm_pix_loss: bool = True
     decoder_dim: int = 512
@@ -114,12 +116,13 @@ def pretrain(
     size: str, image_hw: tuple[int, int], config: PretrainConfig, *, data: Path, out: Path
 ) -> None:
     """Pretrain a backbone of `size` on `data` and write it to `out`."""
-    config.check_place(config.batch_size, workers(), cuda=torch.cuda.is_available())
+    for count in worker_counts():
+        config.check_place(config.batch_size, count, cuda=torch.cuda.is_available())
     prepared = load_prepared(data)
     check_weights(config.dataset_weights, prepared.datasets)
     architecture = MAEConfig(
         size=size,
-        image_hw=image_hw,
+        image_hw=config.image_hw or image_hw,
         mask_ratio=config.mask_ratio,
         decoder_dim=config.decoder_dim,
         decoder_depth=config.decoder_depth,

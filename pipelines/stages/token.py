@@ -1,11 +1,11 @@
-"""Stage token@<teacher>: a teacher's knowledge token, for all its students (paper, section 3.4). Ray Train.
+"""Stage token@<teacher>: a teacher's knowledge token, for all its students. Ray Train.
 
-The teacher is frozen and the token alone is learned, against the ground truth. Afterwards the teacher's
-loss is worked out on the same people with the token and without it, in views that no step has seen; a token
-that does not lower it is refused.
+The teacher is frozen and the token alone is learned, against the ground truth (paper, section 3.4).
+Afterwards the teacher's loss is worked out on the same people with the token and without it, in views
+that no step has seen; a token that does not lower it is refused.
 
 Reads the prepared data and the teacher's model folder; writes a model folder of kind `token` with its
-history.json. With distill.token.epochs of 0, where no student wants one, the folder says so and no more.
+history.json. With `epochs: 0`, where no student wants one, the folder says so and no more.
 """
 
 import argparse
@@ -47,19 +47,21 @@ COMPARED = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TokenConfig:
-    """Section `distill.token`."""
+    """Section `distill.tokens.<teacher>`."""
 
-    epochs: int = 5
+    epochs: int = 8
     """Of learning; the paper says "a few". 0: no token."""
+    batch_size: int = 128
+    """Of all workers together, as large as there is time for: the gradient is mostly noise."""
     lr: float = 0.05
-    """Peak step, as a share of the patch tokens' root mean square, at which the token starts."""
+    """Peak step of Adam, as a share of the root mean square of the teacher's patch tokens."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.seed < 0 or self.lr <= 0:
+        if self.batch_size < 1 or self.epochs < 0 or self.seed < 0 or self.lr <= 0:
             raise ValueError(
-                "token: epochs and seed must be 0 or more and lr positive, got "
-                f"{self.epochs}, {self.seed}, {self.lr}"
+                "of a token epochs and seed must be 0 or more, batch_size 1 or more and lr positive; got "
+                f"{self.epochs}, {self.seed}, {self.batch_size}, {self.lr}"
             )
 
 
@@ -107,36 +109,34 @@ def _unseen(data: Path, config: PoseConfig, recipe: Recipe) -> Iterator[PoseBatc
 def learn(
     name: str, recipe: Recipe, config: TokenConfig, *, data: Path, teacher: Path, out: Path
 ) -> None:
-    """Learn the token of the teacher called `name`, with what its own `recipe` says of data and targets.
+    """Learn the token of the teacher called `name`, with what its `recipe` says of data and targets.
 
-    Raises `ValueError` before Ray starts for a teacher of other keypoints, and at the end for a token with
-    which the teacher does no better; nothing is written then.
+    Raises `ValueError` before Ray starts for a teacher of other keypoints, and at the end for a token
+    with which the teacher does no better; nothing is written then.
     """
     prepared = load_prepared(data)
     architecture = PoseConfig.from_dict(read_config(teacher, "pose")["config"])
     check_teacher(architecture, prepared.skeleton, str(teacher))
     digest = weights_digest(teacher)
     if config.epochs == 0:
-        print(f"token-{name}: distill.token.epochs is 0, no token is learned")
+        print(f"token-{name}: distill.tokens.{name}.epochs is 0, no token is learned")
         nothing = {"width": None, "teacher": digest, "gain": None}
         save_folder(out, "token", nothing, {}, {"stage": "token"})
         return
     torch.manual_seed(config.seed)
-    views = replace(
-        recipe, epochs=config.epochs, heads=(), head_shares=None, head_weights=None, experts=False
-    )
-    images = next(_unseen(data, architecture, views)).images
-    start = start_token(load_model(teacher), batch_to_model_input(images, torch.device("cpu")))
-    size = float(start.square().mean().sqrt())
     recipe = replace(
-        views,
-        optim=OptimConfig(
-            lr=config.lr * size, eps=1e-15, weight_decay=0.0, layer_decay=1.0, warmup_steps=0,
-            schedule="cosine", clip_norm=None,
-        ),
-        freeze="none", ema=None, compile=False, activation_checkpointing=False, evaluate_every=0,
-        seed=config.seed,
+        recipe, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed, evaluate_every=0,
+        heads=(), head_shares=None, head_weights=None, experts=False, freeze="none",
+        ema=None, compile=False, activation_checkpointing=False,
     )  # fmt: skip
+    images = next(_unseen(data, architecture, recipe)).images
+    images = batch_to_model_input(images, torch.device("cpu"))
+    start, size = start_token(load_model(teacher), images)
+    optim = OptimConfig(
+        lr=config.lr * size, eps=1e-15, weight_decay=0.0, layer_decay=1.0, warmup_steps=0,
+        schedule="cosine", clip_norm=None,
+    )  # fmt: skip
+    recipe = replace(recipe, optim=optim)
     recorded = params.as_plain(token=config, recipe=recipe, teacher=digest)
 
     def write(state: dict[str, Any], run_id: str) -> None:
@@ -145,9 +145,9 @@ def learn(
         print(f"token-{name}: {gain}", flush=True)
         if not gain.lowers:
             raise ValueError(
-                f"the token is of no use, {gain}; expected a loss that is lower by more than two standard "
-                "errors: raise distill.token.epochs, choose another distill.token.lr or seed, or distill "
-                "without a token (distill.common.method: output, distill.token.epochs: 0)"
+                f"the token is of no use, {gain}; expected a loss lower by more than two standard "
+                f"errors: raise epochs or batch_size in distill.tokens.{name}, choose another lr or "
+                "seed, or distill without a token (distill.common.method: output, epochs: 0 there)"
             )
         values = state["model"]["knowledge_token"].flatten()
         made_by = {"stage": "token", "run_id": run_id, "data_digest": prepared.digest}
@@ -179,7 +179,7 @@ def main() -> None:
     learn(
         given.name,
         params.overlay(Recipe, params.PARAMS, "finetune.common", own, apart=params.START_KEYS),
-        params.overlay(TokenConfig, params.PARAMS, "distill.token"),
+        params.overlay(TokenConfig, params.PARAMS, f"distill.tokens.{given.name}"),
         data=given.data,
         teacher=given.teacher,
         out=given.out,

@@ -1,4 +1,4 @@
-"""Several data sets in one batch: fixed numbers of each, the same samples for any ranks, small ones again."""
+"""Several data sets in one batch: fixed numbers of each, the same samples for any ranks."""
 
 from collections import Counter
 
@@ -127,7 +127,7 @@ def test_shares_are_rounded_by_the_largest_remainders(shares, batch, workers, ex
             r"a batch of 32 would have coco 1, lsp 31, crowdpose 0 in proportion to their people; .*"
             r"VITPOSE_WORKERS=2: set head_shares to \{coco: 2, lsp: 28, crowdpose: 2\}",
         ),
-        ({"a": 5, "b": 5}, {"a": 3, "b": 1}, 8, 4, r"would have a 6, b 2 .* set head_shares to \{a: 4, b: 4\}"),
+        ({"a": 5, "b": 5}, {"a": 3, "b": 1}, 8, 4, r"would have a 6, b 2 .* to \{a: 4, b: 4\}"),
         ({"a": 5, "b": 5}, None, 6, 4, "set batch_size to a multiple of 4 of at least 8, or fewer"),
         ({"a": 5, "b": 5}, {"a": 1}, 8, 1, "head_shares names a, the heads are a, b"),
         ({"a": 5, "b": 5}, {"a": 1, "b": 0}, 8, 1, "expected numbers above 0"),

@@ -101,11 +101,15 @@ def test_a_head_by_its_name_becomes_a_plain_model(tmp_path: Path, images: torch.
     assert plain.config == replace(PLAIN, skeletons=(LSP_14,))
     with torch.inference_mode():
         assert torch.allclose(plain(images), source(images, head=1), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="head must be one of {0: coco, 1: lsp, 2: crowdpose}, got animal"):
+    with pytest.raises(
+        ValueError, match="head must be one of {0: coco, 1: lsp, 2: crowdpose}, got animal"
+    ):
         one_head(source, "animal")
 
 
 def test_a_plain_source_gives_each_expert_the_same() -> None:
     weights = {"blocks.0.mlp.fc2.weight": torch.arange(12.0).reshape(4, 3)}
-    assert torch.equal(fitted(weights, [0, 0], 2, 1)["blocks.0.mlp.experts.1.weight"], torch.tensor([[9.0, 10, 11]]))
+    assert torch.equal(
+        fitted(weights, [0, 0], 2, 1)["blocks.0.mlp.experts.1.weight"], torch.tensor([[9.0, 10, 11]])
+    )
     assert fitted(weights, [0], 0, 1).keys() == weights.keys()

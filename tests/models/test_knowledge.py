@@ -189,12 +189,13 @@ def test_a_misshapen_token_is_refused():
         tiny_model().set_knowledge_token(torch.zeros(2, 1, 128), learnable=True)
 
 
-def test_a_token_starts_at_the_size_of_the_patch_tokens():
+def test_a_token_starts_at_a_fifth_of_the_patch_tokens():
     teacher, images = tiny_model(), 2 * torch.randn(8, 3, 64, 48)
     patches = teacher.backbone.patch_embed(images) + teacher.backbone.pos_embed
-    start = start_token(teacher, images)
+    start, size = start_token(teacher, images)
     assert start.shape == (128,)
-    assert start.square().mean() == pytest.approx(float(patches.square().mean()), rel=1e-4)
+    assert size**2 == pytest.approx(float(patches.square().mean()), rel=1e-4)
+    assert start.square().mean() == pytest.approx((0.2 * size) ** 2, rel=1e-4)
 
 
 def test_the_random_control_has_the_tokens_norm_and_no_more_of_it():
@@ -248,7 +249,9 @@ def test_a_saved_token_comes_back_to_its_own_teacher_alone(tmp_path):
         load_token(tmp_path / "model", width=128, teacher="0123456789abcdef")
     nothing = {"width": None, "teacher": "0123456789abcdef", "gain": None}
     save_folder(tmp_path / "none", "token", nothing, {}, {})
-    with pytest.raises(ValueError, match=r"holds no token, as distill.token.epochs was 0; set it to 1"):
+    with pytest.raises(
+        ValueError, match=r"holds no token, as its epochs in distill.tokens were 0; raise"
+    ):
         load_token(tmp_path / "none", width=128, teacher="0123456789abcdef")
 
 
@@ -258,6 +261,6 @@ def test_a_teacher_that_does_not_fit_is_refused():
     check_teacher(teacher, COCO_17, "t")
     with pytest.raises(ValueError, match=r"t takes images of 64 x 48, the student of 96 x 64 .* same"):
         check_teacher(teacher, COCO_17, "t", (96, 64))
-    expected = f"the 17 keypoints of {COCO_17.name}, the data has the 16 of {MPII_16.name}; take a teacher"
+    expected = f"the 17 keypoints of {COCO_17.name}, the data has the 16 of {MPII_16.name}; take one"
     with pytest.raises(ValueError, match=re.escape(expected)):
         check_teacher(teacher, MPII_16, "t")

@@ -9,6 +9,7 @@ from vitpose.models.backbone import resample_positions
 from vitpose.models.mae import MAEConfig, MaskedAutoencoder, load_mae, save_mae
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import load_encoder, load_model, save_model, weights_digest
+from vitpose.skeletons.human import COCO_17, LSP_14
 
 IMAGES = torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
 
@@ -120,6 +121,45 @@ def test_backbone_of_a_pose_model_is_taken_whole(folder):
     load_encoder(model, folder)
     for key, value in source.backbone.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_hw": (96, 64)},
+        {"stride": 8},
+        {"attention": "shift_pool", "window_hw": (2, 2), "global_blocks": (3,)},
+        {"patch_padding": False},
+    ],
+    ids=["another input size", "stride 8", "windows", "no padding"],
+)
+def test_a_pose_model_of_another_shape_is_a_start(folder, changes):
+    source = load_model(folder)
+    model = build_model(PoseConfig(**{"size": "tiny", "image_hw": (64, 48)} | changes)).eval()
+    report = load_encoder(model, folder)
+    ours, theirs = model.backbone.state_dict(), source.backbone.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in set(ours) - {"pos_embed"})
+    height, width = model.config.image_hw
+    assert model(torch.zeros(1, 3, height, width)).shape == (1, 17, height // 4, width // 4)
+    # The head comes along where it is the same; at stride 8 it has a deconvolution less.
+    same_head = "stride" not in changes
+    assert ("heads.0.final.weight" in report.matched) == same_head
+    assert torch.equal(model.heads[0].final.weight, source.heads[0].final.weight) == same_head
+
+
+def test_a_head_of_another_skeleton_stays_at_home(folder):
+    model = build_model(PoseConfig(size="tiny", image_hw=(64, 48), skeletons=(LSP_14, COCO_17)))
+    report = load_encoder(model, folder)
+    assert "heads.1.final.weight" in report.matched and "heads.0.final.weight" in report.fresh
+    assert torch.equal(model.heads[1].final.weight, load_model(folder).heads[0].final.weight)
+
+
+def test_a_check_on_the_meta_device_says_the_same_and_computes_nothing(folder):
+    config = PoseConfig(size="tiny", image_hw=(96, 64), head="simple")
+    with torch.device("meta"):
+        dry = build_model(config)
+    assert load_encoder(dry, folder) == load_encoder(build_model(config), folder)
+    assert next(dry.parameters()).is_meta
 
 
 def test_missing_weight_is_told_and_nothing_is_loaded(folder):

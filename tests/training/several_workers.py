@@ -99,9 +99,7 @@ def train_case(case: Case, rank: int, world_size: int, accumulate: int) -> dict[
     }
 
 
-def _worker(
-    rank: int, world_size: int, accumulate: int, port: int, cases: list[Case], out: Path
-) -> None:
+def _worker(rank: int, world_size: int, accumulate: int, port: int, cases: list[Case], out: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
@@ -111,7 +109,9 @@ def _worker(
     torch.distributed.destroy_process_group()
 
 
-def train_on(world_size: int, accumulate: int, cases: list[Case], out: Path) -> list[list[dict[str, Any]]]:
+def train_on(
+    world_size: int, accumulate: int, cases: list[Case], out: Path
+) -> list[list[dict[str, Any]]]:
     """`train_case` of each case in `world_size` processes that are one training: results by rank."""
     if world_size == 1:
         return [[train_case(case, 0, 1, accumulate) for case in cases]]

@@ -18,6 +18,7 @@ from vitpose.data.shards import CropShards
 from vitpose.models.pose import PoseConfig, build_model, freeze_part
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
 from vitpose.preparation.readers.coco import read_coco
+from vitpose.pixels import batch_to_model_input
 from vitpose.preparation.shard_writing import write_shards
 from vitpose.training import checkpoint
 from vitpose.training.engine import EpochResult, LossFunction, Position, autocast_dtype, fit
@@ -241,7 +242,7 @@ def test_a_few_people_are_learned_by_heart(tmp_path: Path) -> None:
 
     def heatmaps_of(model: nn.Module, batch: PoseBatch) -> tuple[Tensor, dict[str, float]]:
         target, weight = heatmap.encode(batch.keypoints_heatmap, batch.visibility, (12, 16), sigma=1.0)
-        return heatmap_mse(model(batch.images), target, weight), {}
+        return heatmap_mse(model(batch_to_model_input(batch.images, "cpu")), target, weight), {}
 
     torch.manual_seed(0)
     model = build_model(PoseConfig(size="nano", image_hw=(64, 48), head_channels=32))

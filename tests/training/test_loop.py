@@ -226,6 +226,45 @@ def test_a_ledger_adds_in_the_order_of_the_steps_whenever_it_is_asked() -> None:
     assert whole.sums()["x"] == pytest.approx(float((values + 1).sum()) / 2)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_scaled_loss_takes_the_same_steps_and_skips_what_overflows(optimizer: Any) -> None:
+    """As float16 needs it; a power of two changes no digit."""
+    config = OptimConfig(lr=1e-3, warmup_steps=0, optimizer=optimizer)
+
+    def trained(scaled: bool, batches: int, *, overflow: bool = False) -> tuple[nn.Module, float]:
+        model = small_model()
+        if overflow:
+            next(model.parameters()).register_hook(lambda gradient: gradient * math.inf)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10) if scaled else None
+        results = fit(
+            model, loss, Noise(batches), build_optimizer(model, config), config, epochs=1, batch_size=4,
+            precision="float32", scaler=scaler,
+        )  # fmt: skip
+        (result,) = results
+        assert isinstance(result, EpochResult) and math.isfinite(result.gradient_norm)
+        return model, 0.0 if scaler is None else scaler.get_scale()
+
+    plain, _ = trained(False, 3)
+    scaled, scale = trained(True, 3)
+    assert scale == 2.0**10
+    for name, value in plain.named_parameters():
+        assert torch.allclose(scaled.get_parameter(name), value, atol=1e-5), name
+    before = dict(small_model().named_parameters())
+    skipped, scale = trained(True, 1, overflow=True)
+    assert scale == 2.0**9
+    for name, value in skipped.named_parameters():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_gradient_that_no_scale_makes_finite_ends_the_run() -> None:
+    model = small_model()
+    parameter = next(model.parameters())
+    parameter.register_hook(lambda gradient: gradient * math.nan)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-5)
+    with pytest.raises(FloatingPointError, match="not finite at step 7, whatever the loss"):
+        run(model, Noise(8), batch_size=4, scaler=scaler)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"accumulate": 0}, {"ema": 1.0}, {"ema": 0.0}, {"checkpoint_minutes": 0.0}]
 )

@@ -1,9 +1,19 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vitpose.data.loading import PoseBatch
+from vitpose.heatmap import encode
 from vitpose.models.pose import PoseConfig, build_model
-from vitpose.training.losses import distillation_loss, heatmap_mse, output_distillation, pose_loss
+from vitpose.skeletons.human import COCO_17, CROWDPOSE_14, LSP_14
+from vitpose.training.losses import (
+    distillation_loss,
+    heatmap_mse,
+    output_distillation,
+    pose_loss,
+    several_loss,
+)
 
 B, K, H, W = 2, 3, 4, 5
 
@@ -103,3 +113,32 @@ def test_distillation_adds_the_teachers_heatmaps() -> None:
     assert figures["loss_imitation"] == pytest.approx(float(imitation.detach()))
     loss.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def padded_batch() -> PoseBatch:
+    """Six samples of heads of 17, 14 and 14 keypoints; those that a head has not are labelled too."""
+    generator = torch.Generator().manual_seed(3)
+    return PoseBatch(
+        images=torch.randn(6, 3, 64, 48, generator=generator),
+        keypoints_heatmap=torch.rand(6, 17, 2, generator=generator) * 10,
+        visibility=torch.randint(0, 3, (6, 17), generator=generator).to(torch.uint8),
+        dataset_index=torch.tensor([0, 1, 2, 1, 0, 1]),
+    )
+
+
+def test_the_loss_of_several_heads_is_each_ones_over_the_whole_batch() -> None:
+    """As published: a sample of another data set counts in the mean with a zero target weight."""
+    model = build_model(replace(SMALL, skeletons=(COCO_17, LSP_14, CROWDPOSE_14))).eval()
+    batch, weights = padded_batch(), {"coco": 1.0, "lsp": 2.0, "crowdpose": 0.5}
+    keypoints = {"coco": 17, "lsp": 14, "crowdpose": 14}
+    loss, figures = several_loss(1.0, keypoints, weights)(model, batch)
+    expected = 0.0
+    for head, (name, count) in enumerate(keypoints.items()):
+        own = batch.dataset_index == head
+        heatmaps = model(batch.images, head=head)
+        positions, visibility = batch.keypoints_heatmap[:, :count], batch.visibility[:, :count]
+        target, target_weight = encode(positions, visibility, (12, 16), 1.0)
+        error = heatmap_mse(heatmaps, target, target_weight * own[:, None])
+        torch.testing.assert_close(figures[f"loss_{name}"], error.detach() * 6 / own.sum())
+        expected += weights[name] * float(error.detach())
+    torch.testing.assert_close(float(loss.detach()), expected, rtol=1e-5, atol=0)

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitpose.exchange.deploying import deploy
+from vitpose.models.pose import PoseConfig, build_model
+from vitpose.models.weights import save_model
 from vitpose.video.detectors import make_detector
 from vitpose.video.frames import read_frames
 
@@ -60,11 +63,21 @@ def test_files_that_are_no_detector_say_so(tmp_path: Path, shared_data: Path) ->
     with pytest.raises(FileNotFoundError, match="no detector at"):
         make_detector(f"yolox:{tmp_path / 'absent.onnx'}")
     (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(ValueError, match="cannot read"):
+    with pytest.raises(ValueError, match="not an ONNX network"):
         make_detector(f"yolox:{tmp_path / 'text.onnx'}")
     pose = shared_data / "models" / "ultralight_simplepose.onnx"
     with pytest.raises(ValueError, match="not a YOLOX network"):
         make_detector(f"yolox:{pose}")
+
+
+def test_a_pose_model_of_ours_is_refused_as_a_detector(tmp_path: Path) -> None:
+    """OpenCV's reader ended the process with it."""
+    model = build_model(PoseConfig(size="nano", image_hw=(64, 48), head="simple"))
+    save_model(model, tmp_path / "model", provenance={})
+    path = tmp_path / "pose.onnx"
+    deploy(tmp_path / "model", path, "onnx")
+    with pytest.raises(ValueError, match=r"not a YOLOX network.*'images', .*expected one input"):
+        make_detector(f"yolox:{path}")
 
 
 @pytest.mark.slow

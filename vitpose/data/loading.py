@@ -23,7 +23,7 @@ class PoseBatch:
     """B samples with K keypoints."""
 
     images: Tensor
-    """(B, H, W, 3) uint8 RGB; `pixels.batch_to_model_input` makes of them what a model takes, on its device."""
+    """(B, H, W, 3) uint8 RGB; `pixels.batch_to_model_input` normalises them on the model's device."""
     keypoints_heatmap: Tensor
     """(B, K, 2) float32 in pixels of the (H/4, W/4) heatmap."""
     visibility: Tensor

@@ -19,7 +19,7 @@ WHOLE_IMAGES = "whole"
 """Folder beside the crop shards: the shards of the training images as they are, whole."""
 
 HEADS = "heads"
-"""Folder of the prepared folders of further skeletons, by the names that section `prepare.heads` gives."""
+"""Folder of the prepared folders of further skeletons, by the names that `prepare.heads` gives."""
 
 MAX_SCALE = 1.5
 """Stored crops have room for views zoomed out by this,"""
@@ -81,8 +81,8 @@ def load_prepared(folder: Path) -> PreparedDataset:
 def head_folders(data: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """The prepared folders of the heads of a model: `data` itself, then those in it of these names.
 
-    Raises `ValueError` for a name that was not prepared, for a skeleton that two of them have, since heads
-    go by their skeleton's name, and for one with keypoints that the data to train on does not have.
+    Raises `ValueError` for a name that was not prepared, for a skeleton that two of them have, since
+    heads go by their skeleton's name, and for one with keypoints that the data to train on has not.
     """
     known = load_prepared(data).heads
     for name in names:
@@ -98,14 +98,14 @@ def head_folders(data: Path, names: Sequence[str]) -> tuple[Path, ...]:
         skeleton = prepared.skeleton.name
         if prepared.unlabelled:
             raise ValueError(
-                f"{', '.join(prepared.datasets)}: nobody to train on has {', '.join(prepared.unlabelled)} of "
-                f"skeleton {skeleton!r}; add a data set that has them, or hold people out of a skeleton "
-                "without them"
+                f"{', '.join(prepared.datasets)}: nobody to train on has "
+                f"{', '.join(prepared.unlabelled)} of skeleton {skeleton!r}; add a data set that has "
+                "them, or hold people out of a skeleton without them"
             )
         if skeleton in seen:
             raise ValueError(
-                f"heads {seen[skeleton]} and {name} have the same skeleton {skeleton!r}; expected one head "
-                "a skeleton: name the data sets of one skeleton as sources of one head"
+                f"heads {seen[skeleton]} and {name} have the same skeleton {skeleton!r}; expected one "
+                "head a skeleton: name the data sets of one skeleton as sources of one head"
             )
         seen[skeleton] = name
     return (data, *(data / HEADS / name for name in names))

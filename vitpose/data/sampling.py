@@ -242,8 +242,10 @@ def _checked_seed(seed: int) -> int:
 
 
 def as_it_is(batch: Any) -> Any:
+    """A batch is fetched whole; nothing is put together."""
     return batch
 
 
 def init_worker(_: int) -> None:
+    """What a loader's process does first."""
     cv2.setNumThreads(0)  # processes share the cores already, and OpenCV's threads do not survive a fork

@@ -1,8 +1,9 @@
 """Batches of several data sets with different skeletons, a head each.
 
 Each global batch has a fixed number of people of each data set. It is made of equal groups, each of which
-holds people of every data set, and a rank takes whole groups: so a sample has the same place in the global
-batch however many ranks share it. Which sample stands where is a function of (seed, epoch, place) alone.
+holds people of every data set, and a rank takes whole groups: so a sample has the same place in the
+global batch however many ranks share it. Which sample stands where is a function of (seed, epoch, place)
+alone.
 Small data sets come again within an epoch, each time augmented anew.
 """
 
@@ -31,7 +32,7 @@ Place = tuple[int, Entry]
 def batch_counts(
     shares: Mapping[str, float] | None, people: Mapping[str, int], batch_size: int, workers: int
 ) -> dict[str, int]:
-    """How many people of each data set a global batch has: by `shares`, rounded by the largest remainders.
+    """How many people of each data set a global batch has: `shares`, rounded by the largest remainders.
 
     Args:
         shares: by the skeleton's name; None: in proportion to their people, as published.

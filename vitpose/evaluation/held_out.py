@@ -14,7 +14,7 @@ from vitpose.models.config import PoseConfig
 
 
 def judging_data(config: PoseConfig, data: Path) -> dict[str, Path]:
-    """The prepared folder that judges each head, by its skeleton's name; the first is that of `data` itself.
+    """The prepared folder that judges each head, by its skeleton's name; first comes `data` itself.
 
     Heads without such a folder are left out. A model of one head is judged by `data` whatever that calls
     its skeleton. Raises `ValueError` where one of several heads has no skeleton of `data` itself.
@@ -28,8 +28,8 @@ def judging_data(config: PoseConfig, data: Path) -> dict[str, Path]:
         folders.setdefault(load_prepared(data / HEADS / name).skeleton.name, data / HEADS / name)
     if main.skeleton.name not in heads:
         raise ValueError(
-            f"{data} has the keypoints of skeleton {main.skeleton.name!r}, the model has {', '.join(heads)}; "
-            "evaluate it on data with one of these"
+            f"{data} has the keypoints of skeleton {main.skeleton.name!r}, the model has "
+            f"{', '.join(heads)}; evaluate it on data with one of these"
         )
     return {name: folder for name, folder in folders.items() if name in heads}
 

@@ -116,7 +116,7 @@ class HeldOut:
 
 
 def score_heads(held_out: Sequence[HeldOut], model: torch.nn.Module) -> dict[str, float]:
-    """`HeldOut.score` of every head: the first one's figures as they are, `AP_<skeleton>` of the others."""
+    """`HeldOut.score` of every head: the first one's figures plain, `AP_<skeleton>` of the others."""
     figures = held_out[0].score(model)
     for one in held_out[1:]:
         figures |= {f"{name}_{one.skeleton_name}": value for name, value in one.score(model).items()}

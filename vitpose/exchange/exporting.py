@@ -45,7 +45,8 @@ def export_weights(
     """Write the model of `folder` to `out` as `huggingface` (a folder), `official`, or `plain`.
 
     plain is a model folder of ours with one head, its expert merged in. With `head` (its skeleton's name
-    or its number) the others write that head alone too. official writes `out` itself where it ends in .pth, else `out`/vitpose_<size>.pth.
+    or its number) the others write that head alone too. official writes `out` itself where it ends in
+    .pth, else `out`/vitpose_<size>.pth.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is unknown; expected one of {', '.join(FORMATS)}")

@@ -9,7 +9,7 @@ from vitpose.models.pose import PoseModel
 
 
 def one_head(model: PoseModel, head: int | str | None) -> PoseModel:
-    """The plain model that computes what `model` does with one head and its expert; else `model`, changed.
+    """The plain model that computes what `model` does with one head and its expert; or `model`, cut.
 
     `head` is its skeleton's name or its number. Raises `ValueError` for one that does not exist, and for
     None where there are several.

@@ -60,7 +60,7 @@ def merged(weights: Mapping[str, Tensor], expert: int) -> dict[str, Tensor]:
 
 
 def split(weights: Mapping[str, Tensor], experts: int, part: int) -> dict[str, Tensor]:
-    """The weights of a backbone with `experts` that computes what this plain one does, whichever it takes.
+    """The weights of a backbone with `experts` that computes what this plain one does with any of them.
 
     As published (the official loader, `part_features`): the last `part` rows of each second linear become
     every expert's, the others stay. Keys may have any prefix.
@@ -78,7 +78,7 @@ def split(weights: Mapping[str, Tensor], experts: int, part: int) -> dict[str, T
 def fitted(
     weights: Mapping[str, Tensor], chosen: Sequence[int], experts: int, part: int
 ) -> dict[str, Tensor]:
-    """The weights of a backbone, with experts or plain, for one with `experts` of `part` channels, or plain.
+    """The weights of a backbone, with experts or plain, for one with `experts` of `part` channels.
 
     Args:
         weights: of the source; keys may have any prefix.

@@ -102,7 +102,7 @@ def load_exactly(
 ) -> None:
     """Copy weights in if every key and shape agrees, else raise `ValueError` and copy nothing.
 
-    `fresh` names what the source need not have; it stays as it is.
+    `fresh` names what the source need not have; it stays as it is. On the meta device it is a check alone.
     """
     expected = module.state_dict()
     missing = [k for k in expected if k not in weights and k not in set(fresh)]
@@ -119,7 +119,8 @@ def load_exactly(
             f"weights of {where} do not fit the model, nothing was loaded: {told}. Expected "
             f"{len(expected)} weights such as {first_few(list(expected), 2)}"
         )
-    module.load_state_dict(weights, strict=False)
+    if not any(value.is_meta for value in expected.values()):
+        module.load_state_dict(weights, strict=False)
 
 
 def existing_file(path: Path) -> Path:

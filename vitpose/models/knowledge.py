@@ -6,9 +6,10 @@ tokens of the student while the student trains, and stays with it at test time.
 
 The paper is silent on four points; here:
 * t carries no position: it is appended after the position embedding is added.
-* t starts in a random direction at the size of the teacher's own patch tokens. At the 0.02 with which
-  every embedding starts it is a hundredth of them: the first norm makes a large vector of any small change,
-  a batch's gradient is then seven times noise, and what was learned did not lower the teacher's loss.
+* t starts in a random direction at a fifth of the size of the teacher's own patch tokens. At the 0.02 of
+  every other embedding it is a hundredth of them: the first norm makes a large change of any small one,
+  and a batch's gradient is seven times as much noise as signal. At their own size a random token takes
+  more from the teacher before it has learned to give anything (docs/models.md).
 * t is worth using only where the teacher does better with it, on the same people, than without:
   `compare_token` says, and the stage `token` refuses one that is not.
 * Where teacher and student differ in width, a fixed matrix lies between (`pose.FixedProjection`).
@@ -29,6 +30,7 @@ from vitpose.models.pose import PoseModel, freeze
 from vitpose.skeletons.human import Skeleton
 
 _TOKEN = "knowledge_token"
+_START = 0.2  # of the patch tokens' root mean square
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,8 @@ def check_teacher(
     known = teacher.skeletons[0]
     if known.keypoints != skeleton.keypoints:
         raise ValueError(
-            f"the teacher {where} knows the {known.num_keypoints} keypoints of {known.name}, the data has "
-            f"the {skeleton.num_keypoints} of {skeleton.name}; take a teacher that was finetuned on them"
+            f"the teacher {where} knows the {known.num_keypoints} keypoints of {known.name}, the data "
+            f"has the {skeleton.num_keypoints} of {skeleton.name}; take one that was finetuned on them"
         )
     if image_hw is not None and teacher.image_hw != image_hw:
         theirs, ours = (f"{height} x {width}" for height, width in (teacher.image_hw, image_hw))
@@ -88,16 +90,18 @@ def check_teacher(
         )
 
 
-def start_token(teacher: PoseModel, images: Tensor) -> Tensor:
-    """(C,) to begin with: a random direction with the mean square of the patch tokens of `images`.
+def start_token(teacher: PoseModel, images: Tensor) -> tuple[Tensor, float]:
+    """A random token (C,) to begin with, and the root mean square of the patch tokens of `images`.
 
-    `images` are (B, 3, H, W), normalised. Torch's own generator draws.
+    `images` are (B, 3, H, W), normalised; the token's root mean square is a fifth of theirs. Torch's own
+    generator draws.
     """
     backbone = teacher.backbone
     with torch.no_grad():
         tokens = backbone.norm_pre(backbone.patch_embed(images) + backbone.pos_embed)
+    size = float(tokens.square().mean().sqrt())
     direction = torch.randn(backbone.embed_dim)
-    return direction * (tokens.square().mean().sqrt() * math.sqrt(len(direction)) / direction.norm())
+    return _START * size * math.sqrt(len(direction)) * direction / direction.norm(), size
 
 
 def learn_only_token(teacher: PoseModel, start: Tensor) -> None:
@@ -126,7 +130,7 @@ def compare_token(
     loss: Callable[[nn.Module, Any], tuple[Tensor, Any]],
     batches: Iterable[Any],
 ) -> TokenGain:
-    """The loss of a teacher with its token and without it, on the same batches. Leaves it in eval mode."""
+    """A teacher's loss with its token and without, on the same batches. It is left in eval mode."""
     teacher.eval()
     token, losses = teacher.knowledge_token, list[tuple[float, float]]()
     with torch.no_grad():
@@ -165,7 +169,7 @@ def load_token(folder: Path, *, width: int, teacher: str) -> KnowledgeToken:
     config = read_config(folder, "token")["config"]
     if config["gain"] is None:
         raise ValueError(
-            f"{folder} holds no token, as distill.token.epochs was 0; set it to 1 or more, or "
+            f"{folder} holds no token, as its epochs in distill.tokens were 0; raise them, or set "
             "distill.common.method to output"
         )
     if config["width"] != width:
@@ -175,8 +179,8 @@ def load_token(folder: Path, *, width: int, teacher: str) -> KnowledgeToken:
         )
     if config["teacher"] != teacher:
         raise ValueError(
-            f"{folder} holds the token of a teacher with the digest {config['teacher'][:12]}, this one's is "
-            f"{teacher[:12]}; learn one in this teacher (stage token)"
+            f"{folder} holds the token of a teacher with the digest {config['teacher'][:12]}, this one's "
+            f"is {teacher[:12]}; learn one in this teacher (stage token)"
         )
     values = read_weights(folder / WEIGHTS)[_TOKEN]
     return KnowledgeToken(values=values, teacher=teacher, gain=TokenGain(**config["gain"]))

@@ -155,10 +155,10 @@ class FixedProjection(nn.Module):
     """A token of the teacher's width to the student's, by a matrix that nothing learns.
 
     A projection that is trained with the student can make any vector of any token, and with a bias of
-    none: it learns the token anew. This one is a buffer and has no bias: rows (or columns, towards a wider
-    student) of a random orthogonal matrix of a fixed seed. It keeps the angles between tokens as far as
-    the narrower width can, and a token's mean square; and it mixes all channels, because a width has no
-    order by which some could be left out. Saved with the weights: no machine's rounding is in it.
+    none: it learns the token anew. This one is a buffer and has no bias: rows (or columns, towards a
+    wider student) of a random orthogonal matrix of a fixed seed. It keeps the angles between tokens as
+    far as the narrower width can, and a token's mean square; and it mixes all channels, because a width
+    has no order by which some could be left out. Saved with the weights: no machine's rounding is in it.
     """
 
     weight: Tensor

@@ -116,16 +116,14 @@ def load_encoder(model: PoseModel, folder: Path) -> LoadReport:
     touched |= {k for k in weights if changed and (".mlp.fc2." in k or ".mlp.experts." in k)}
     resampled += changed
     load_exactly(model.backbone, weights, str(folder), fresh=fresh)
-    if head_weights:
+    if head_weights and not model.backbone.pos_embed.is_meta:
         model.load_state_dict({own: stored[key] for own, key in head_weights.items()}, strict=False)
     return LoadReport(
         matched=(*(k for k in weights if k not in touched), *head_weights),
         resampled=tuple(resampled),
         dropped=tuple(dropped),
         fresh=fresh
-        + tuple(
-            k for k in model.state_dict() if not k.startswith("backbone.") and k not in head_weights
-        ),
+        + tuple(k for k in model.state_dict() if not k.startswith("backbone.") and k not in head_weights),
     )
 
 

@@ -49,8 +49,8 @@ class Progress:
         return self.position.epoch
 
     def judge(self, name: str, value: float, model: nn.Module) -> None:
-        """Keep the weights of `model` if the epoch just done is better by `name` than any before."""
-        if math.isfinite(value) and (self.best is None or value > self.best.value):
+        """Keep the weights of `model` unless an epoch before the one just done was better by `name`."""
+        if math.isfinite(value) and (self.best is None or value >= self.best.value):
             weights = {key: tensor.detach().cpu().clone() for key, tensor in model.state_dict().items()}
             self.best = Best(epoch=self.epoch, name=name, value=value, weights=weights)
 

@@ -85,12 +85,14 @@ class HeadsBatch(KeypointBatch, Protocol):
     """(B,) which head each is for; every head has at least one."""
 
 
-def several_loss(sigma: float, keypoints: Mapping[str, int], weights: Mapping[str, float]) -> LossFunction:
+def several_loss(
+    sigma: float, keypoints: Mapping[str, int], weights: Mapping[str, float]
+) -> LossFunction:
     """The sum of the heads' `heatmap_mse`, each over the whole batch: its own mean times its share of it.
 
     So each data set weighs as much as its share of the batch, as published (a sample of another data set
-    has a zero target weight there); `weights` come on top. Figures: `loss_<name>`, the mean over the head's
-    own samples, comparable with a training of its own.
+    has a zero target weight there); `weights` come on top. Figures: `loss_<name>`, the mean over the
+    head's own samples, comparable with a training of its own.
 
     Args:
         sigma: as for `pose_loss`.
@@ -123,8 +125,8 @@ def several_loss(sigma: float, keypoints: Mapping[str, int], weights: Mapping[st
 def _target(batch: KeypointBatch, heatmaps: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     """Wanted heatmaps (B, K, H, W), and the target weight (B, K)."""
     return heatmap.encode(
-        batch.keypoints_heatmap.to(heatmaps.device),
-        batch.visibility.to(heatmaps.device),
+        batch.keypoints_heatmap.to(heatmaps.device, non_blocking=True),
+        batch.visibility.to(heatmaps.device, non_blocking=True),
         (heatmaps.shape[3], heatmaps.shape[2]),
         sigma,
     )

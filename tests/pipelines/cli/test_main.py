@@ -101,6 +101,23 @@ def test_bad_input_is_one_line_and_status_1(place: Path, tmp_path: Path) -> None
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("label", "archive", "--model", "model", "--detector", "frame", "--out", "s3://bucket/labels"),
+        ("label", "s3://bucket/videos", "--model", "model", "--detector", "frame", "--out", "labels"),
+        ("label", "archive", "--model", "model", "--boxes", "gs://b/boxes", "--out", "labels"),
+        ("export-labels", "labels", "--out", "s3://bucket/labels.json"),
+    ],
+)
+def test_addresses_are_refused_and_make_no_folder(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = vitpose(*arguments, cwd=tmp_path)
+    assert done.returncode == 1 and not list(tmp_path.iterdir())
+    (line,) = done.stderr.strip().splitlines()
+    address = next(word for word in arguments if "://" in word)
+    assert f"{address} is an address" in line and "copy or mount it" in line
+
+
 def test_verify_says_what_it_proved(place: Path, tmp_path: Path) -> None:
     done = vitpose("verify", place / "labels")
     assert done.returncode == 0 and "sound: 1 videos, 2 units, 12 frames" in done.stdout

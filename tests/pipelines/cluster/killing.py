@@ -105,24 +105,22 @@ def _around(
 
 
 def main() -> None:
-    """Start Ray as the stage would, with the hook; then run the stage."""
-    import logging
-
+    """Start Ray as the stage would, at the moment when it would, with the hook."""
+    (Path(os.environ[PLAN]) / "done" / "pid-driver").write_text(str(os.getpid()))
+    # First the stage's own settings, which Ray Train reads on import.
     import ray
 
-    folder = Path(os.environ[PLAN])
-    (folder / "done" / "pid-driver").write_text(str(os.getpid()))
-    # Before Ray: the stage's own settings of it, which Ray Train reads on import.
     import pipelines.cluster.train  # noqa: F401
 
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=256 * 2**20,
-        runtime_env={"worker_process_setup_hook": "tests.pipelines.cluster.killing.install"},
-    )
+    begin = ray.init
+
+    def hooked(**settings: Any) -> Any:
+        return begin(
+            **settings,
+            runtime_env={"worker_process_setup_hook": "tests.pipelines.cluster.killing.install"},
+        )
+
+    ray.init = hooked
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -40,6 +40,23 @@ def test_accepts_a_better_model_and_shows_every_rule():
     assert all(rule["passed"] for rule in decision.figures.values())
 
 
+def test_a_head_of_the_champion_may_not_be_lost():
+    def with_head(AP, head, people=40):
+        return metrics(AP, heads={"lsp": {"AP": head, "instances": people}})
+
+    champion = with_head(0.7, 0.5)
+    assert decide(with_head(0.75, 0.46), champion, CONFIG).promoted
+    worse = decide(with_head(0.75, 0.44), champion, CONFIG)
+    assert not worse.promoted and worse.reason.startswith("head lsp: AP 0.44 against 0.5 of the champion")
+    assert decide(with_head(0.75, 0.1, people=2), champion, CONFIG).promoted  # they say nothing
+    without = decide(metrics(0.75), champion, CONFIG)
+    assert (
+        not without.promoted
+        and "head lsp: the model has none, the champion's has AP 0.5" in without.reason
+    )
+    assert decide(with_head(0.75, 0.1), metrics(0.7), CONFIG).promoted
+
+
 @pytest.mark.parametrize(("AP", "promoted"), [(0.7, False), (0.7099, False), (0.71, True), (0.5, False)])
 def test_the_margin_is_inclusive_and_equal_is_not_better(AP, promoted):
     assert decide(metrics(AP), metrics(0.70), CONFIG).promoted is promoted

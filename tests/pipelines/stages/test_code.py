@@ -40,7 +40,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
     return lambda text: text.replace(old, new)
 
 
-TRAINED = {"finetune", "distill"}
+TRAINED = {"finetune", "token", "distill"}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ TRAINED = {"finetune", "distill"}
     [
         ("vitpose/training/losses.py", lambda text: "# So.\n" + text.replace('"""', '"""So: ', 1), set()),
         ("vitpose/training/losses.py", replaced("square()", "abs()"), TRAINED),
-        ("vitpose/models/heads.py", lambda text: text + "\nA = 1\n", {"label", "evaluate", *TRAINED}),
-        ("vitpose/models/mae.py", lambda text: text + "\nA = 1\n", {"pretrain"}),
+        ("vitpose/models/heads.py", lambda text: text + "\nA = 1\n", {"start", "label", "evaluate", *TRAINED}),
+        ("vitpose/models/mae.py", lambda text: text + "\nA = 1\n", {"start", "pretrain"}),
         ("vitpose/people/head.py", lambda text: text + "\nBEARD = 1\n", {"draw"}),
         ("vitpose/preparation/readers/mpii.py", lambda text: text + "\nA = 1\n", {"prepare"}),
         ("vitpose/data/augmentation.py", lambda text: text + "\nA = 1\n", TRAINED),

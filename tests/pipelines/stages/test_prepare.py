@@ -16,8 +16,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipelines.stages.prepare import PrepareConfig, Source, prepare
-from vitpose.data.prepared import load_prepared
+from pipelines.stages.prepare import PrepareConfig, SkeletonConfig, Source, prepare
+from vitpose.data.prepared import head_folders, load_prepared
 from vitpose.data.shards import CropShards
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
 from vitpose.pixels import encode_jpeg, read_rgb
@@ -217,13 +217,14 @@ def test_train_and_val_of_different_skeletons_are_refused(raw: Path, tmp_path: P
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
-def other_joints(content: dict[str, Any]) -> None:
-    """COCO's people as CrowdPose's: without a face, with a head and a neck that nobody labelled."""
+def other_joints(content: dict[str, Any], labelled: bool = False) -> None:
+    """COCO's people as CrowdPose's: without a face; head and neck are `labelled` at the nose, or not."""
     names = content["categories"][0]["keypoints"]
     content["categories"][0]["keypoints"] = list(CROWDPOSE_14.keypoints)
     for annotation in content["annotations"]:
         flat = annotation["keypoints"]
         joints = {name: flat[3 * i : 3 * i + 3] for i, name in enumerate(names)}
+        joints |= {name: joints["nose"] for name in ("head", "neck") if labelled}
         annotation["keypoints"] = [
             value for name in CROWDPOSE_14.keypoints for value in joints.get(name, [0, 0, 0])
         ]
@@ -245,6 +246,75 @@ def test_sources_of_other_skeletons_are_mapped_where_that_is_asked_for(raw: Path
         point = crops.keypoints[index, 9]
         found = (point + 0.5) / crops.scale_xy[index] - 0.5 + crops.origin_xy[index]
         np.testing.assert_allclose(found, left_wrist[int(crops.annotation_id[index])], atol=1e-9)
+
+
+def with_head(raw: Path, tmp_path: Path, **more: Any) -> PrepareConfig:
+    """The drawn people, and some of them as CrowdPose's for a head of their own."""
+    other = tmp_path / "crowd"
+    for name in ("train", "val"):
+        shutil.copytree(raw / name, other / name)
+        edit(other / name, lambda content: other_joints(content, labelled=True))
+    given = sources(other)
+    return sources(raw, heads={"crowd": SkeletonConfig(train=given.train, val=given.val, **more)})
+
+
+def test_a_head_is_a_prepared_folder_of_its_own(raw: Path, tmp_path: Path) -> None:
+    alone = prepare(sources(raw), HW, out=tmp_path / "alone")
+    config = with_head(raw, tmp_path, leak_check=False)
+    counts = prepare(config, HW, out=tmp_path / "out")
+    head = config.heads["crowd"]
+    own = prepare(
+        PrepareConfig(train=head.train, val=head.val, leak_check=False), HW, out=tmp_path / "own"
+    )
+    assert counts["heads"] == {"crowd": own} and counts["train_people"] == alone["train_people"]
+    folder = tmp_path / "out/heads/crowd"
+    found = load_prepared(folder)
+    assert found.skeleton.name == "crowdpose" and found.digest == own["data_digest"]
+    assert CropShards(folder).num_keypoints == 14
+    assert (folder / found.val_images / first_image(Path(head.val.images).parent)[0]).is_file()
+    assert head_folders(tmp_path / "out", ["crowd"]) == (tmp_path / "out", folder)
+    assert head_folders(tmp_path / "out", []) == (tmp_path / "out",)
+    for part in ("train", "val"):  # what is downstream sees a head change
+        edit(tmp_path / "crowd" / part, lambda content: usable(content)[0]["bbox"].__setitem__(2, 20))
+    digests = {alone["data_digest"], counts["data_digest"]}
+    digests.add(prepare(config, HW, out=tmp_path / "out")["data_digest"])
+    assert len(digests) == 3
+
+
+def test_nobody_is_trained_on_who_judges_another_head(raw: Path, tmp_path: Path) -> None:
+    config = with_head(raw, tmp_path)
+    name, ids = first_image(raw / "train")
+    shutil.copy(raw / "train/images" / name, tmp_path / "crowd/val/images" / first_image(raw / "val")[0])
+    counts = prepare(config, HW, out=tmp_path / "out")
+    assert counts["leaked_images"] == 1 and counts["heads"]["crowd"]["leaked_images"] == 1
+    assert not ids & set(CropShards(tmp_path / "out").annotation_id.tolist())
+    reasons = {
+        r.reason for r in load_rejected(tmp_path / "out" / "rejected.parquet") if r.dataset == "train"
+    }
+    assert any(reason.startswith("leak: same bytes as held-out crowd: ") for reason in reasons)
+
+
+def test_heads_that_cannot_be_trained_are_refused(raw: Path, tmp_path: Path) -> None:
+    prepare(with_head(raw, tmp_path), HW, out=tmp_path / "out")
+    with pytest.raises(
+        ValueError, match="head 'aic' was not prepared; .* has crowd: add prepare.heads.aic"
+    ):
+        head_folders(tmp_path / "out", ["aic"])
+    twin = sources(raw)
+    same = sources(raw, heads={"twin": SkeletonConfig(train=twin.train, val=twin.val)})
+    prepare(same, HW, out=tmp_path / "same")
+    with pytest.raises(ValueError, match="heads the first and twin have the same skeleton 'coco'"):
+        head_folders(tmp_path / "same", ["twin"])
+    edit(raw / "train", other_joints)  # no head, no neck
+    edit(raw / "val", other_joints)
+    prepare(sources(raw), HW, out=tmp_path / "lacking")
+    assert load_prepared(tmp_path / "lacking").unlabelled == ("head", "neck")
+    with pytest.raises(
+        ValueError, match="train: nobody to train on has head, neck of skeleton 'crowdpose'"
+    ):
+        head_folders(tmp_path / "lacking", [])
+    with pytest.raises(ValueError, match="heads.a/b: a head's name becomes a folder's"):
+        sources(raw, heads={"a/b": SkeletonConfig(train=twin.train, val=twin.val)})
 
 
 def test_held_out_images_are_taken_out_of_the_training_data(raw: Path, tmp_path: Path) -> None:

@@ -179,6 +179,15 @@ def test_the_analysis_is_that_of_the_files(inputs):
     assert text.count('class="guide"') == 1, "the dashed line of a score that is as good as it says"
 
 
+def test_a_head_has_a_row_of_its_own(inputs):
+    path = inputs.metrics / "finetune-tiny.json"
+    heads = {"lsp": {"AP": 0.4321, "PCK": 0.8765, "instances": 77}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "heads": heads}))
+    rows = re.findall(r"<tr>.*?finetune-tiny, head lsp.*?</tr>", report.report(inputs), re.DOTALL)
+    (row,) = [row.rpartition("<tr>")[2] for row in rows]
+    assert "0.432" in row and "0.876" in row and "77 people" in row
+
+
 def test_counts_have_no_decimals(inputs):
     figures = {"mean_oks": 0.5, "identity_switches": 2, "people": 1234}
     (inputs.metrics / "label.json").write_text(json.dumps({"against_ground_truth": figures}))
