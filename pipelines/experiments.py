@@ -53,7 +53,8 @@ def run(
     """An MLflow run around a stage; yields its id and marks it FINISHED or FAILED.
 
     `params` may be nested; keys are joined by dots. With `run_id` an earlier, interrupted run goes on,
-    if this store still has it.
+    if this store still has it. In a suite (VITPOSE_SUITE) a run lies below one of its size, and that one
+    below the suite's.
 
     Raises `ConnectionError`, before the stage does anything, where the store does not answer.
     """
@@ -67,7 +68,10 @@ def run(
             experiment = experiment_id()
             run_id = run_id if run_id and is_there(run_id) else None
             active = mlflow.start_run(
-                run_id=run_id, experiment_id=experiment, run_name=None if run_id else name
+                run_id=run_id,
+                experiment_id=experiment,
+                run_name=None if run_id else name,
+                parent_run_id=None if run_id else _parent(experiment, name),
             )
             mlflow.set_tags(
                 {"git_commit": place.git_commit(), "stage": name.split("-")[0], **(tags or {})}
@@ -97,6 +101,31 @@ def run(
                 mlflow.end_run(status)
         except MlflowException as error:
             keep(active.info.run_id, uri, (), status, error)
+
+
+def _parent(experiment: str, name: str) -> str | None:
+    """Id of the run below which one called `name`, a stage or a stage and a size, lies; None for none."""
+    from mlflow import MlflowClient
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    suite, client = place.suite(), MlflowClient(place.tracking_uri())
+
+    def group(size: str, parent: str | None) -> str:
+        tags = {"suite": str(suite), "group": size}
+        same = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+        found = client.search_runs([experiment], same, order_by=["attributes.start_time ASC"])
+        if found:
+            return found[0].info.run_id
+        above = {} if parent is None else {MLFLOW_PARENT_RUN_ID: parent}
+        run = client.create_run(experiment, tags={**tags, **above}, run_name=size or suite)
+        client.set_terminated(run.info.run_id)  # it groups, and does nothing itself
+        return run.info.run_id
+
+    if suite is None:
+        return None
+    size = name.partition("-")[2]
+    top = group("", None)
+    return group(size, top) if size else top
 
 
 def is_there(run_id: str) -> bool:

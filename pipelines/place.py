@@ -3,7 +3,7 @@
 None of it changes a result, but for the batch statistics of each training worker. RAY_ADDRESS (a cluster
 to join, else Ray on this machine), MLFLOW_TRACKING_URI, VITPOSE_STORAGE (a folder or a URI that every
 node reaches), VITPOSE_WORKERS (processes: 4, or 2-8 for as many as there is room for), VITPOSE_THREADS
-(of torch in each) and VITPOSE_LOADER_WORKERS.
+(of torch in each), VITPOSE_LOADER_WORKERS, and VITPOSE_SUITE (under which MLflow groups the runs).
 """
 
 import os
@@ -25,6 +25,14 @@ def ray_address() -> str | None:
 def tracking_uri() -> str:
     """Where MLflow keeps runs and models: by default a SQLite file in the current folder. Absolute."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
+def suite() -> str | None:
+    """VITPOSE_SUITE, the experiment that the runs of this repro belong to in MLflow; None for none."""
+    name = os.environ.get("VITPOSE_SUITE") or None
+    if name is not None and not re.fullmatch(r"[\w. -]+", name):
+        raise ValueError(f"VITPOSE_SUITE is of letters, digits, '.', '-', '_' and spaces, got {name!r}")
+    return name
 
 
 def storage() -> Path:

@@ -49,7 +49,7 @@ def encode(
     radius = int(3 * sigma)
     nearest = torch.floor(keypoints + 0.5)
     touches = visibility > 0
-    for axis, length in enumerate(heatmap_wh):  # numbers, not a tensor, for which a GPU would be waited for
+    for axis, length in enumerate(heatmap_wh):  # no tensor of sizes: a GPU would be waited for
         touches &= (nearest[..., axis] + radius >= 0) & (nearest[..., axis] - radius < length)
     target_weight = touches.float()
 

@@ -146,7 +146,7 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def encode_plain(image: NDArray[np.uint8]) -> bytes:
-    """RGB uint8 (H, W, 3) as it is, as a PPM file: nothing lost, nothing to decode, six times the bytes."""
+    """RGB uint8 (H, W, 3) as it is, as a PPM file: no loss, no decoding, six times the bytes."""
     height, width, _ = image.shape
     return _plain_header(width, height) + image.tobytes()
 

@@ -72,7 +72,7 @@ def mend_record(folder: Folder) -> None:
     """Ray Train's record of a run's checkpoints, written anew where it is not whole.
 
     Ray overwrites it in place, so a kill or a full disk at that moment leaves a part of it, with which the
-    run would never start again. The last checkpoint that can be read takes its place; none: from the start.
+    run would never start again. The new one names the last checkpoint that can be read, if there is one.
     """
     text, there = folder.read(RECORD), folder.names()
     if text is None:

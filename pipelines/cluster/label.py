@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from vitpose.labels.plan import (
     ModelRef,
     Plan,
     Unit,
+    VideoPlan,
     assemble,
     check_request,
     list_videos,
@@ -47,6 +49,10 @@ from vitpose.video.packets import Segment
 
 IN_DRIVER = 64
 """The driver itself plans up to this many videos: a cluster takes longer to start."""
+
+
+MERGERS = 2
+"""Processes that put videos together, half a gigabyte each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +182,21 @@ class _Actor:
         return self.worker(Unit(**raw, segment=segment))
 
 
+class _Merger:
+    """A process of the cluster that puts videos together, one after the other.
+
+    Two of them do it for any number of videos. As tasks of their own, six hundred short videos took a
+    process each, half a gigabyte of imports every time. What it does may be done again, so a merger that
+    dies is started anew with what it had to do.
+    """
+
+    def __init__(self, out: Path, sigmas: tuple[float, ...]) -> None:
+        self.out, self.sigmas = out, sigmas
+
+    def merge(self, video: VideoPlan) -> bool:
+        return merge_video(video, self.out, self.sigmas)
+
+
 def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -> list[dict[str, Any]]:
     """Do the units that are missing; each video is put together when its last unit is done."""
     rows = [{"unit": json.dumps(asdict(unit))} for unit in missing]
@@ -192,7 +213,8 @@ def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -
     open_units = Counter(unit.video for unit in missing)
     by_name = {video.video: video for video in plan.videos}
     sigmas = _sigmas(worker.model_folder, worker.config)
-    merge = ray.remote(num_cpus=0)(merge_video)
+    merger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Merger)
+    mergers = cycle([merger.remote(worker.out, sigmas) for _ in range(min(MERGERS, len(open_units)))])
     merging, statuses = [], []
     total = sum(unit.segment.stop - unit.segment.start for unit in missing)
     with Progress("label", total, "frames") as progress:
@@ -201,7 +223,7 @@ def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -
             progress.advance(int(status["frames"]), _remark(status))
             open_units[status["video"]] -= 1
             if not open_units[status["video"]]:
-                merging.append(merge.remote(by_name[status["video"]], worker.out, sigmas))
+                merging.append(next(mergers).merge.remote(by_name[status["video"]]))
     ray.get(merging)
     return statuses
 

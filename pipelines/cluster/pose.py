@@ -97,7 +97,7 @@ class Recipe(LoopConfig):
 def pose_config(
     size: str, model: ModelConfig, prepared: PreparedDataset, recipe: Recipe, start: Start
 ) -> PoseConfig:
-    """The architecture of a model of `size` for the prepared data's skeleton and the weights it starts from."""
+    """The architecture of a `size` for the prepared data's skeleton and the weights it starts from."""
     return PoseConfig(
         size=size,
         skeletons=(prepared.skeleton,),
@@ -151,7 +151,7 @@ def _head_weights(recipe: Recipe, names: Iterable[str]) -> dict[str, float]:
 
 
 def checked_start(architecture: PoseConfig, init: Path) -> str:
-    """What becomes of each weight of the folder `init` in such a model: printed, and given back to be kept.
+    """What becomes of each weight of the folder `init` in such a model: printed, and returned to be kept.
 
     Nothing is computed. Raises `ValueError`, before anything expensive begins, where they do not fit.
     """
@@ -177,9 +177,9 @@ def train_pose(
 ) -> None:
     """`cluster.train.train` of a pose model by `recipe`; arguments as there.
 
-    Raises `ValueError`, before Ray starts, for a batch that does not divide among the workers, a precision
-    that they have not, weights of data sets that are not there, and an augmentation that looks further out
-    than the crops were cut.
+    Raises `ValueError`, before Ray starts, for a batch that does not divide among the workers, a
+    precision that they have not, weights of data sets that are not there, and an augmentation that looks
+    further out than the crops were cut.
     """
     for count in worker_counts():
         recipe.check_place(recipe.batch_size, count, cuda=torch.cuda.is_available())

@@ -94,9 +94,9 @@ def fit_and_report(
     """A worker's whole training: resume, `fit`, and now and then save, report, evaluate, log.
 
     A checkpoint is saved after each epoch, before it is evaluated and again with its figures, and within
-    an epoch every `checkpoint_minutes`. `evaluate` runs on rank 0 alone, every `evaluate_every` epochs and
-    after the last one; the other ranks wait for it in `report`. What is done again, because the run was
-    killed before it was saved, is not logged again.
+    an epoch every `checkpoint_minutes`. `evaluate` runs on rank 0 alone, every `evaluate_every` epochs
+    and after the last one; the other ranks wait for it in `report`. What is done again, because
+    the run was killed before it was saved, is not logged again.
     """
     context = ray.train.get_context()
     run, loop = job.run, job.run.loop

@@ -41,7 +41,7 @@ from vitpose.pixels import batch_to_model_input
 from vitpose.training.losses import pose_loss
 from vitpose.training.optim import OptimConfig
 
-COMPARED = 64
+COMPARED = 128
 """Batches, at most, on which the teacher is judged with and without its token."""
 
 

@@ -127,6 +127,36 @@ def test_an_id_that_the_store_does_not_have_starts_a_new_run(home: Path, lost: s
     assert stored(run_id).data.params == {"lr": "1"} and stored(run_id).info.run_name == "finetune-nano"
 
 
+def test_the_runs_of_a_suite_lie_below_their_size_and_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    with experiments.run("finetune-tiny", {}) as alone:
+        pass
+    parents = {}
+    for suite in ("lr", "width"):
+        monkeypatch.setenv("VITPOSE_SUITE", suite)
+        for name in ("pretrain-tiny", "finetune-tiny", "finetune-nano", "label"):
+            with experiments.run(name, {}) as run_id:
+                parents[suite, name] = stored(run_id).data.tags["mlflow.parentRunId"]
+    assert "mlflow.parentRunId" not in stored(alone).data.tags
+    assert (
+        parents["lr", "pretrain-tiny"] == parents["lr", "finetune-tiny"] != parents["lr", "finetune-nano"]
+    )
+    for suite in ("lr", "width"):
+        top = parents[suite, "label"]
+        assert stored(top).info.run_name == suite and stored(top).info.status == "FINISHED"
+        size = stored(parents[suite, "finetune-tiny"])
+        assert size.info.run_name == "tiny" and size.data.tags["mlflow.parentRunId"] == top
+    assert parents["lr", "label"] != parents["width", "label"]
+    client = MlflowClient(place.tracking_uri())
+    assert len(client.search_runs([experiments.experiment_id()])) == 1 + 2 * (4 + 3)
+    monkeypatch.setenv("VITPOSE_SUITE", "it's")
+    with pytest.raises(ValueError, match="VITPOSE_SUITE"), experiments.run("label", {}):
+        pass
+
+
 def test_artifacts_lie_where_the_pipeline_is_whatever_the_current_folder(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,10 @@ def test_a_place_has_the_same_numbers_however_the_batch_is_divided(width: int, p
 def test_seed_step_and_place_all_matter_and_the_numbers_are_uniform() -> None:
     first = sample_numbers(0, 0, 0, 500, 24)
     for other in (
-        sample_numbers(1, 0, 0, 500, 24), sample_numbers(0, 1, 0, 500, 24), sample_numbers(0, 0, 500, 500, 24)
-    ):  # fmt: skip
+        sample_numbers(1, 0, 0, 500, 24),
+        sample_numbers(0, 1, 0, 500, 24),
+        sample_numbers(0, 0, 500, 500, 24),
+    ):
         assert abs(torch.corrcoef(torch.stack([first.flatten(), other.flatten()]))[0, 1]) < 0.04
     assert 0 <= first.min() and first.max() <= 1
     assert len(first.unique()) > 0.99 * first.numel()

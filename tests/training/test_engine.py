@@ -17,8 +17,8 @@ from vitpose.data.loading import PoseBatch, pose_loader
 from vitpose.data.shards import CropShards
 from vitpose.models.pose import PoseConfig, build_model, freeze_part
 from vitpose.people.dataset import PeopleConfig, write_people_dataset
-from vitpose.preparation.readers.coco import read_coco
 from vitpose.pixels import batch_to_model_input
+from vitpose.preparation.readers.coco import read_coco
 from vitpose.preparation.shard_writing import write_shards
 from vitpose.training import checkpoint
 from vitpose.training.engine import EpochResult, LossFunction, Position, autocast_dtype, fit

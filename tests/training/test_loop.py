@@ -1,5 +1,6 @@
-"""The options of the loop: a batch in parts, averaged weights, precisions, memory, and who is at fault."""
+"""The options of the loop: a batch in parts, averaged weights, precisions, memory; who is at fault."""
 
+import itertools
 import math
 from typing import Any
 
@@ -178,7 +179,7 @@ def test_where_nobody_waits_for_the_device_what_is_not_finite_still_changes_noth
     monkeypatch.setattr(engine, "_skips_on_device", lambda *_: True)
     monkeypatch.setattr(engine, "LOOK_EVERY", 4)
     good, model = small_model(), small_model()
-    stepped, calls = [], []
+    stepped, calls = itertools.count(1), []
 
     def spoilt(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         value, more = loss(model, batch)
@@ -188,7 +189,7 @@ def test_where_nobody_waits_for_the_device_what_is_not_finite_still_changes_noth
     average = MovingAverage(good, 0.9)
     for _ in fit(
         good, loss, Noise(8), build_optimizer(good, OPTIM), OPTIM, epochs=1, batch_size=4,
-        precision="float32", average=average, pause=lambda: stepped.append(1) or len(stepped) == bad,
+        precision="float32", average=average, pause=lambda: next(stepped) == bad,
     ):  # fmt: skip
         break
     with pytest.raises(FloatingPointError, match=f"loss is nan at step {bad}"):

@@ -44,7 +44,7 @@ def rows(results: list[EpochResult]) -> list[tuple[Any, ...]]:
 
 
 def lives(folder: Path, every: int, limit: int) -> tuple[list[EpochResult], nn.Module, int, int]:
-    """A run that is saved every `every` steps and dies `limit` steps after it was started, again and again.
+    """A run that is saved every `every` steps and dies `limit` steps after each start, again and again.
 
     Returns its rows, the model, and how many lives and batches it took.
     """

@@ -1,5 +1,6 @@
 """Keypoints for every box of a COCO file, its own or a detector's, from the original images."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def predict_annotations(
 
 def _read_image(root: Path, image: TruthImage) -> NDArray[np.uint8]:
     path = root / image.file_name
-    if not path.resolve().is_relative_to(root.resolve()):
+    # By its name, as prepare does: a linked picture is the user's own doing.
+    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root)):
         raise ValueError(f"image {image.image_id}: file_name {image.file_name!r} leaves {root}")
     if not path.is_file():
         raise FileNotFoundError(f"image {image.image_id} not found at {path}; check the image folder")

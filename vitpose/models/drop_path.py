@@ -1,4 +1,4 @@
-"""Stochastic depth whose random numbers may be given: by the sample's place in a batch, not by process."""
+"""Stochastic depth whose random numbers may be given: by a sample's place in a batch, not by process."""
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class DropPath(nn.Module):
         drawn = torch.rand(len(x), 1, device=x.device) if self.drawn is None else self.drawn
         if len(drawn) != len(x):
             raise ValueError(
-                f"drop path was given numbers for {len(drawn)} samples and got {len(x)}; pass all samples "
-                "of a batch through the network at once"
+                f"drop path was given numbers for {len(drawn)} samples and got {len(x)}; pass all "
+                "samples of a batch through the network at once"
             )
         kept = (drawn < 1 - self.rate).to(x.dtype) / (1 - self.rate)
         return x * kept.view(-1, *(1,) * (x.ndim - 1))

@@ -131,8 +131,8 @@ class MaskedAutoencoder(nn.Module):
             noise = torch.rand(len(images), count, device=images.device, generator=generator)
         if len(noise) != len(images):
             raise ValueError(
-                f"masks were drawn for {len(noise)} pictures and {len(images)} came; pass all pictures of "
-                "a batch at once"
+                f"masks were drawn for {len(noise)} pictures and {len(images)} came; pass all pictures "
+                "of a batch at once"
             )
         ids_shuffle = noise.argsort(dim=1)
         return ids_shuffle, ids_shuffle[:, : int(count * (1 - self.config.mask_ratio))]

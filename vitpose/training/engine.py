@@ -2,7 +2,8 @@
 
 It knows nothing of poses, Ray or MLflow: a loss function takes the model and a batch. A step's
 randomness is that of (seed, step) and of the sample's place in the batch (`draws`), so that a run
-continued from a checkpoint takes the same steps as one that was never stopped, on any number of processes.
+continued from a checkpoint takes the same steps as one that was never stopped, on any number of
+processes.
 """
 
 import math

@@ -68,7 +68,7 @@ class Ledger:
         self._steps = [replace(step, ids=()) for step in self._steps]
 
     def sums(self) -> dict[str, float]:
-        """Of every figure over the epoch's steps so far, each the mean over the ranks; all ranks must ask.
+        """Of every figure over the epoch's steps so far, each the ranks' mean; all ranks must ask.
 
         One after the other in the order of the steps, so that it does not matter when it is asked for.
         """

@@ -61,6 +61,20 @@ def test_a_model_scores_on_prepared_data_as_in_the_pipeline(place: Path) -> None
     assert figures("model", *same)["AR"] == found["AR"]
 
 
+def test_a_linked_picture_is_read_and_a_name_that_leaves_the_folder_is_not(place: Path) -> None:
+    """As in the stage `prepare`, which else accepts what fails after the training."""
+    before = figures("model", "--data", "prepared")
+    image = place / "prepared/images/1.jpg"
+    image.rename(place / "elsewhere.jpg")
+    image.symlink_to(place / "elsewhere.jpg")
+    assert figures("model", "--data", "prepared") == before
+    truth = json.loads((place / "prepared/val.json").read_text())
+    truth["images"][0]["file_name"] = "../../elsewhere.jpg"
+    (place / "prepared/val.json").write_text(json.dumps(truth))
+    refused = vitpose("model", "--data", "prepared")
+    assert isinstance(refused.exception, ValueError) and "leaves" in str(refused.exception)
+
+
 def test_pck_of_a_model(place: Path) -> None:
     found = figures("model", "--data", "prepared", "--metric", "pck")
     predictor = PosePredictor(load_model(place / "model"))

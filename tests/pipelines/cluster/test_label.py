@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines.cluster.label import label_archive
@@ -23,8 +25,10 @@ pytestmark = pytest.mark.slow
 DEADLINE_S = 300
 
 
-def start(place: Path, out: str, *more: str) -> "subprocess.Popen[str]":
-    arguments = ["label", "archive", "--model", "model", "--boxes", "ground_truth", "--out", out]
+def start(
+    place: Path, out: str, *more: str, archive: str = "archive", boxes: str = "--boxes=ground_truth"
+) -> "subprocess.Popen[str]":
+    arguments = ["label", archive, "--model", "model", boxes, "--out", out]
     command = [sys.executable, "-m", "pipelines.cli.main", *arguments, "--segment-frames", "4", *more]
     root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONPATH": root, "VITPOSE_WORKERS": "1"}
@@ -82,6 +86,31 @@ def test_one_cpu_is_enough_and_too_few_are_refused(
         label_archive(*arguments, reference, config)
     monkeypatch.setenv("VITPOSE_THREADS", "1")
     assert label_archive(*arguments, reference, config).units_done == 2
+
+
+def test_short_videos_take_no_process_each(place: Path) -> None:
+    """Six hundred brought a machine of 24 GiB down: each was put together by a process of its own."""
+    (place / "short").mkdir()
+    write_archive(place / "one", count=1, frames=1)
+    (video,) = (place / "one").glob("*.mp4")
+    for number in range(30):
+        shutil.copy(video, place / "short" / f"{number}.mp4")
+    process = start(place, "brief", archive="short", boxes="--detector=frame")
+    most, driver = 0, psutil.Process(process.pid)
+    while process.poll() is None:
+        names = [" ".join(one.cmdline()[:1]) for one in children(driver)]
+        most = max(most, sum(name.startswith("ray::") for name in names))
+        time.sleep(0.2)
+    assert process.returncode == 0, (place / "brief.log").read_text()
+    assert verify(place / "brief").videos == 30
+    assert most <= 12
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [one for one in process.children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(place: Path) -> None:
