@@ -1,9 +1,9 @@
-"""The paper's ablations at the size of a laptop: `python -m benchmarks.ablations recipes/ablations_cpu/*.yaml`.
+"""The paper's ablations at laptop size: `python -m benchmarks.ablations recipes/ablations_cpu/*.yaml`.
 
-Every file but common.yaml is one question: cells that differ in one thing, the first of them what the others
-are compared with, and the paper's figures. Each cell is trained once a seed. A line is appended to the file
-of results when a cell is done, and what stands there is not trained again: stop it whenever you like.
-`--table` writes the tables from the results there are, and trains nothing.
+Every file but common.yaml is one question: cells that differ in one thing, the first of them what the
+others are compared with, and the paper's figures. Each cell is trained once a seed. A line is appended
+to the file of results when a cell is done, and what stands there is not trained again: stop it when you
+like. `--table` writes the tables from the results there are, and trains nothing.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from benchmarks.ablation_cells import Cell, Common, DataConfig, MaeCell, Runner, key_of
+from benchmarks.ablation_cells import Runner
+from benchmarks.ablation_configs import Cell, Common, DataConfig, MaeCell
 from pipelines.params import from_mapping
 
 COMMON = "common.yaml"
@@ -67,12 +68,12 @@ def main() -> None:
     for seed in range(given.seeds):
         for name, ours in cells.items():
             for cell_name, cell in ours.items():
-                if (key_of(asdict(cell)), seed) in done(results) or seed >= (cell.seeds or given.seeds):
+                if (cell.key, seed) in done(results) or seed >= (cell.seeds or given.seeds):
                     continue
                 started, used = time.perf_counter(), time.process_time()
                 figures = runner.run(cell, seed)
                 row = {
-                    "question": name, "cell": cell_name, "key": key_of(asdict(cell)), "seed": seed,
+                    "question": name, "cell": cell_name, "key": cell.key, "seed": seed,
                     "seconds": round(time.perf_counter() - started, 1),
                     "cpu_seconds": round(time.process_time() - used, 1), **figures,
                 }  # fmt: skip
@@ -125,7 +126,7 @@ def table(
     question: Question, cells: Mapping[str, Cell], rows: Mapping[tuple[str, int], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """A row a cell: mean and deviation over the seeds, and the difference to the base, seed by seed."""
-    keys = {name: key_of(asdict(cell)) for name, cell in cells.items()}
+    keys = {name: cell.key for name, cell in cells.items()}
     base = next(iter(cells))
     out = []
     for name, key in keys.items():
@@ -157,7 +158,7 @@ def sign(difference: float | None, error: float | None) -> str | None:
         return None
     if abs(difference) <= 2 * error:
         return "0"
-    return "+" if difference > 0 else "-"
+    return _sign_of(difference)
 
 
 def markdown(question: Question, rows: list[dict[str, Any]]) -> str:
@@ -165,22 +166,25 @@ def markdown(question: Question, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"### {question.title}\n",
         f"Paper: {question.paper}\n",
-        f"| | seeds | PCK@0.2 | beside the first, by seed | sign | paper, {question.unit} | paper's sign | AP |",
+        "| | seeds | PCK@0.2 | beside the first, by seed | sign "
+        f"| paper, {question.unit} | paper's sign | AP |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         pck, ap = row["PCK"], row["AP"]
         theirs = row["paper_difference"]
-        shown = (
-            "" if theirs is None or row["sign"] is None else "+" if theirs > 0 else "-" if theirs else "0"
-        )
-        apart = "" if row["sign"] is None else _pm(pck["difference"], pck["error"], sign=True)
+        shown = "" if theirs is None or row is rows[0] else _sign_of(theirs)
+        apart = "" if row is rows[0] else _pm(pck["difference"], pck["error"], sign=True)
         lines.append(
             f"| {row['cell']} | {row['seeds']} | {_pm(pck['mean'], pck['deviation'])} | {apart} "
             f"| {row['sign'] or ''} | {'' if row['paper'] is None else row['paper']} | {shown} "
             f"| {_pm(ap['mean'], ap['deviation'])} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _sign_of(difference: float) -> str:
+    return "+" if difference > 0 else "-" if difference else "0"
 
 
 def _yaml(path: Path) -> dict[str, Any]:

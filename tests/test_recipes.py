@@ -13,6 +13,16 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from benchmarks.ablation_configs import Cell
+from benchmarks.ablations import (
+    Question,
+    cell_of,
+    markdown,
+    read_common,
+    read_question,
+    sign,
+    table,
+)
 from pipelines.cli.trainings import Training, trainings
 from pipelines.cluster.pose import Recipe
 from pipelines.params import ModelConfig, from_mapping, overlay, section
@@ -221,3 +231,34 @@ EXPECTED = {
 def test_every_published_result_has_its_recipe() -> None:
     found = {name: len(list((RECIPES / name).glob("*.yaml"))) for name in EXPECTED}
     assert found == EXPECTED
+
+
+def test_the_ablations_compare_cells_that_differ() -> None:
+    """Each file builds its cells, and no two of a question are the same."""
+    folder = RECIPES / "ablations_cpu"
+    common = read_common(folder / "common.yaml")
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name == "common.yaml":
+            continue
+        question = read_question(path)
+        keys = [cell_of(common, question, own).key for own in question.cells.values()]
+        assert len(set(keys)) == len(keys) > 1, path.name
+
+
+def test_a_difference_within_its_spread_has_no_sign() -> None:
+    assert [sign(d, 0.01) for d in (0.03, -0.03, 0.015, None)] == ["+", "-", "0", None]
+    question = Question(
+        title="t", paper="p", unit="AP", common={}, cells={"a": {"paper": 75.8}, "b": {"paper": 76.3}}
+    )
+    cells = {"a": Cell(data="d"), "b": Cell(data="d", head="simple")}
+    keys = {name: cell.key for name, cell in cells.items()}
+    rows = {
+        (keys[name], seed): {"PCK": base + seed / 10 + apart, "AP": 0.0, "cpu_seconds": 1.0}
+        for name, base in (("a", 0.2), ("b", 0.25))
+        for seed, apart in enumerate((0.0, 0.001, 0.002))
+    }
+    _, b = table(question, cells, rows)
+    # The seeds are far apart, the pairs are not: the difference is taken seed by seed.
+    assert b["PCK"]["difference"] == pytest.approx(0.05) and b["sign"] == "+"
+    assert b["paper_difference"] == pytest.approx(0.5) and b["seeds"] == 3
+    assert "| + |" in markdown(question, table(question, cells, rows))

@@ -1,14 +1,15 @@
 """What trainings take on this machine's CPU, from a few steps of each: `vitpose plan --measure`.
 
-As many processes as the run would have, each with its threads, its loader and its share of the batch, joined
-by DistributedDataParallel, take real steps on the prepared data. What they learn is thrown away. An evaluation
-of the held-out people is timed too, and the start of Ray is a constant. Weights do not matter for the time, so
-every model starts from random ones.
+As many processes as the run would have, each with its threads, its loader and its share of the batch,
+joined by DistributedDataParallel, take real steps on the prepared data. What they learn is thrown away.
+An evaluation of the held-out people is timed too, and the start of Ray is a constant. Weights do not
+matter for the time, so every model starts from random ones.
 """
 
 import os
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def time_training(training: Training, prepared: Path, workers: int) -> Timed:
 
 def _process(rank: int, training: Training, prepared: Path, workers: int, folder: str) -> None:
     """One of the processes."""
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # of a convolution of 1 x 1
     torch.set_num_threads(place.threads(max(1, (os.cpu_count() or 1) // workers)))
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers
@@ -142,8 +144,8 @@ class _Clock:
 def _model(training: Training) -> nn.Module:
     torch.manual_seed(0)
     if isinstance(training.config, PretrainConfig):
-        heads = {"decoder_heads": training.config.decoder_heads}
-        mae = MaskedAutoencoder(MAEConfig(**training.architecture, **heads))
+        told = {**training.architecture, "decoder_heads": training.config.decoder_heads}
+        mae = MaskedAutoencoder(MAEConfig(**told))
         mae.encoder.set_grad_checkpointing(training.config.activation_checkpointing)
         return mae
     model = build_model(training.architecture)

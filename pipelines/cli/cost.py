@@ -1,8 +1,8 @@
 """What a training costs on given cards: hours, memory, storage.
 
-Operations and bytes are counted (`vitpose.models.training_cost`). Hours are operations over the card's dense
-bf16 rate times a utilisation, which is assumed unless it was measured, and evaluations and the start of Ray at
-the rates below.
+Operations and bytes are counted (`vitpose.models.training_cost`). Hours are operations over the card's
+dense bf16 rate times a utilisation, which is assumed unless it was measured, and evaluations and the
+start of Ray at the rates below.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ UTILISATION = {"wide": 0.30, "narrow": 0.15}
 """Assumed share of that rate in a whole step: models of 768 channels and more, and narrower ones."""
 
 BLOCK_SECONDS = 0.4e-3
-"""Least time of a transformer block's forward and backward pass and its part of the optimizer's step, however
-small it is: some sixty launches of kernels; assumed."""
+"""Least time of a transformer block's forward and backward pass and its part of the optimizer's step,
+however small it is: some sixty launches of kernels; assumed."""
 
 USABLE = 0.85
 """Of a card's bytes: temporaries of the backward pass, workspaces and CUDA itself take the rest."""
 
-LOADED_PER_CORE = 750.0
+LOADED_PER_CORE = 950.0
 """Augmented samples of 256 x 192 a second and core (docs/performance.md); falls as the pixels rise."""
 
 EVALUATED_PER_SECOND = 300.0
@@ -110,7 +110,8 @@ def memory_bytes(training: Training, workers: int) -> int:
 
 
 def checkpoint_bytes(training: Training) -> int:
-    """The two that a run keeps while it goes on: weights, the best epoch's, an average, Adam's moments."""
+    """The two that a run keeps while it goes on: weights, the best epoch's, an average, Adam's
+    moments."""
     averaged = training.config.ema is not None
     return 2 * 4 * (training.cost.parameters * (2 + averaged) + 2 * training.cost.trained)
 

@@ -124,7 +124,7 @@ def show(
 
     Example: vitpose data show data/prepared
     """
-    from vitpose.data.prepared import load_prepared
+    from vitpose.data.prepared import HEADS, load_prepared
     from vitpose.preparation.validation import load_rejected, rejected_counts
 
     found = load_prepared(prepared)
@@ -135,6 +135,10 @@ def show(
         "keypoints": found.skeleton.num_keypoints,
         **found.counts,
     }
+    if found.heads:
+        summary["heads"] = [str(prepared / HEADS / name) for name in found.heads]
+    if found.unlabelled:
+        summary["unlabelled"] = list(found.unlabelled)
     rejected = prepared / "rejected.parquet"
     if rejected.is_file():
         summary["rejected"] = rejected_counts(load_rejected(rejected))

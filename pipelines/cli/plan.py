@@ -36,8 +36,9 @@ def plan(
 ) -> None:
     """Say what each training of a recipe takes: steps, operations, memory, hours, storage.
 
-    Nothing is trained. Hours are operations over the card's dense bf16 rate times an assumed utilisation;
-    with --measure they are those of this machine's CPU, from a few steps of each model on the prepared data.
+    Nothing is trained. Hours are operations over the card's dense bf16 rate times an assumed
+    utilisation; with --measure they are those of this machine's CPU, from a few steps of each model on
+    the prepared data.
 
     Example: vitpose plan recipes/coco/base_classic.yaml --gpus 8 --gpu h100
 
@@ -117,12 +118,13 @@ def _show(rows: list[dict[str, Any]], shared: dict[str, Any]) -> None:
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
     told = [
-        f"{shared['on']}: {shared['hours']:.2f} hours in all; crop shards {shared['prepared_bytes'] / 1e9:.2f} GB."
+        f"{shared['on']}: {shared['hours']:.2f} hours in all; "
+        f"crop shards {shared['prepared_bytes'] / 1e9:.2f} GB."
     ]
     if shared["utilisation"] is not None:
         told.append(
-            f"Hours take it that a step reaches {_share(shared['utilisation'])} of the card's dense bf16 rate, and "
-            "that the cores feed it. Memory is the sum of what is kept; leave 15 % of the card for the rest."
+            f"Hours take it that a step reaches {_share(shared['utilisation'])} of the card's dense "
+            "bf16 rate, and that the cores feed it. Memory is the sum of what is kept; leave 15 % free."
         )
     if not all(row.get("fits", True) for row in rows):
         told.append("! does not fit: more GPUs, accumulate (micro-batches) or activation_checkpointing.")

@@ -1,7 +1,6 @@
 """What a recipe trains, stage by stage, with what each step costs; nothing is run or downloaded.
 
-Stages are named as in dvc.yaml. Of data that is not prepared yet the number of people is that of the published
-set, or what the section `draw` will draw.
+Stages are named as in dvc.yaml.
 """
 
 from collections.abc import Mapping
@@ -11,37 +10,17 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipelines.cli.counts import People, count_people
 from pipelines.cluster.pose import Recipe
 from pipelines.params import START_KEYS, ModelConfig, from_mapping, overlay, section
 from pipelines.stages.distill import DistillConfig
-from pipelines.stages.draw import DrawConfig
-from pipelines.stages.prepare import PrepareConfig, SkeletonConfig
+from pipelines.stages.prepare import PrepareConfig
 from pipelines.stages.pretrain import PretrainConfig
 from pipelines.stages.token import TokenConfig
-from vitpose.data.prepared import HEADS, PreparedDataset, load_prepared
 from vitpose.models.config import PoseConfig
 from vitpose.models.sizes import find_size
 from vitpose.models.training_cost import Part, TrainingCost, mae_training, pose_training
-from vitpose.skeletons.files import PUBLISHED
-from vitpose.skeletons.human import COCO_17, Skeleton
-
-PEOPLE = {
-    "data/raw/coco/annotations/person_keypoints_train2017.json": 149_813,
-    "data/raw/coco/annotations/person_keypoints_val2017.json": 6_352,
-    "data/raw/coco/annotations/coco_wholebody_train_v1.0.json": 149_813,
-    "data/raw/aic/keypoint_train_annotations_20170909.json": 378_000,
-    "data/raw/mpii/annotations/mpii_train.json": 22_246,
-    "data/raw/ap10k/annotations/ap10k-train-split1.json": 9_000,
-    "data/raw/apt36k/annotations/train_annotations_1.json": 37_000,
-}
-"""Of published data sets, by the files that recipes/ name. COCO's are the published counts; the others are round and
-from memory: data/prepared or `--people` give the true ones."""
-
-DRAWN_PER_IMAGE = 1.37
-"""People in a picture of the default configuration."""
-
-SKELETONS = {skeleton.name: skeleton for skeleton in PUBLISHED}
-"""By the name of a head or the format of its data. Of others only the file knows; COCO's 17 joints cost the same."""
+from vitpose.skeletons.human import Skeleton
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +63,6 @@ class Training:
         return -(-self.config.epochs // every) if every else 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class People:
-    """Those to learn from and those held out; a head's name, "" for the first, to a number or a skeleton."""
-
-    train: Mapping[str, int]
-    val: int
-    skeletons: Mapping[str, Skeleton]
-
-
 def trainings(
     recipe: Path, *, workers: int, people: int | None = None, prepared: Path | None = None
 ) -> list[Training]:
@@ -109,42 +79,15 @@ def trainings(
     prepare = from_mapping(PrepareConfig, section(recipe, "prepare"), "prepare")
     counted = count_people(recipe, prepare, people, prepared)
     found = [_pretraining(recipe, name, counted, workers) for name in section(recipe, "pretrain.sizes")]
-    for name in section(recipe, "finetune.sizes"):
-        found.append(_finetuning(recipe, name, counted, workers))
+    found += [_finetuning(recipe, name, counted, workers) for name in section(recipe, "finetune.sizes")]
     return found + _distillations(recipe, counted, workers)
-
-
-def count_people(recipe: Path, prepare: PrepareConfig, told: int | None, prepared: Path | None) -> People:
-    """As `told`, counted in the prepared data where it is this recipe's, published, or to be drawn."""
-    parts: dict[str, SkeletonConfig] = {"": prepare, **prepare.heads}
-    there = None if prepared is None else _prepared(prepared, parts)
-    if there is not None:
-        train = {name: one.counts["train_people"] for name, one in there.items()}
-        skeletons = {name: one.skeleton for name, one in there.items()}
-        val = there[""].counts["val_people"]
-    else:
-        drawn = from_mapping(DrawConfig, section(recipe, "draw"), "draw")
-        known = dict(PEOPLE)
-        for one in parts.values():
-            for source in [*one.train, one.val]:
-                if source.annotations.startswith("data/drawn/"):
-                    images = drawn.val_images if source == one.val else drawn.train_images
-                    known[source.annotations] = round(DRAWN_PER_IMAGE * images)
-        train = {name: _sum(known, one, told) for name, one in parts.items()}
-        skeletons = {
-            name: SKELETONS.get(name, SKELETONS.get(one.val.format, COCO_17))
-            for name, one in parts.items()
-        }
-        val = known.get(prepare.val.annotations, 0)
-    if told is not None:
-        train[""] = told
-    return People(train=train, val=val, skeletons=skeletons)
 
 
 def architecture_of(
     recipe: Path, config: Recipe, name: str, sections: list[str], skeletons: Mapping[str, Skeleton]
 ) -> PoseConfig:
-    """The pose model of an entry, as its stage builds it but for what its start says (attention heads)."""
+    """The pose model of an entry, as its stage builds it but for what its start says (attention
+    heads)."""
     own = [f"{entry}.model" for entry in sections if "model" in section(recipe, entry)]
     model = overlay(ModelConfig, recipe, "model", *own)
     missing = [head for head in config.heads if head not in skeletons]
@@ -174,7 +117,7 @@ def _pretraining(recipe: Path, name: str, people: People, workers: int) -> Train
     entry = f"pretrain.sizes.{name}"
     config = overlay(PretrainConfig, recipe, "pretrain.common", entry, apart=START_KEYS)
     common = from_mapping(ModelConfig, section(recipe, "model"), "model")
-    size, hw = _size(recipe, [entry], name), getattr(config, "image_hw", None) or common.image_hw
+    size, hw = _size(recipe, [entry], name), config.image_hw or common.image_hw
     told: dict[str, Any] = {
         "size": size, "image_hw": hw, "mask_ratio": config.mask_ratio,
         "decoder_dim": config.decoder_dim, "decoder_depth": config.decoder_depth,
@@ -193,10 +136,14 @@ def _pretraining(recipe: Path, name: str, people: People, workers: int) -> Train
 
 
 def _finetuning(recipe: Path, name: str, people: People, workers: int) -> Training:
+    config, architecture = _finetuned(recipe, name, people)
+    return _posed(f"finetune@{name}", architecture, config, people, workers)
+
+
+def _finetuned(recipe: Path, name: str, people: People) -> tuple[Recipe, PoseConfig]:
     sections = ["finetune.common", f"finetune.sizes.{name}"]
     config = overlay(Recipe, recipe, *sections, apart=START_KEYS)
-    architecture = architecture_of(recipe, config, name, sections, people.skeletons)
-    return _posed(f"finetune@{name}", architecture, config, people, workers)
+    return config, architecture_of(recipe, config, name, sections, people.skeletons)
 
 
 def _distillations(recipe: Path, people: People, workers: int) -> list[Training]:
@@ -209,7 +156,7 @@ def _distillations(recipe: Path, people: People, workers: int) -> list[Training]
     if not students:
         return found
     config = overlay(DistillConfig, recipe, "distill.common")
-    teacher: PoseConfig = _finetuning(recipe, _teacher(recipe), people, workers).architecture
+    _, teacher = _finetuned(recipe, _teacher(recipe), people)
     token = find_size(teacher.size).embed_dim if config.takes_token else None
     for student in students:
         sections = ["finetune.common", f"finetune.sizes.{student}", f"distill.students.{student}"]
@@ -232,16 +179,15 @@ def _distillations(recipe: Path, people: People, workers: int) -> list[Training]
 def _learning_token(
     recipe: Path, name: str, learning: TokenConfig, people: People, workers: int
 ) -> Training:
-    taught = _finetuning(recipe, name, people, workers)
+    config, architecture = _finetuned(recipe, name, people)
     config = replace(
-        taught.config,
+        config,
         epochs=learning.epochs,
-        batch_size=getattr(learning, "batch_size", None) or taught.config.batch_size,
+        batch_size=learning.batch_size,
         evaluate_every=0,
         ema=None,
         activation_checkpointing=False,
     )
-    architecture = taught.architecture
     architecture = replace(architecture, knowledge_token_dim=find_size(architecture.size).embed_dim)
     return _posed(f"token@{name}", architecture, config, people, workers, frozen="all")
 
@@ -280,29 +226,6 @@ def _options(config: PretrainConfig | Recipe, workers: int) -> dict[str, Any]:
         "averaged": config.ema is not None,
         "workers": workers,
     }
-
-
-def _prepared(folder: Path, parts: Mapping[str, SkeletonConfig]) -> dict[str, PreparedDataset] | None:
-    """What is prepared, by head, where it is these data sets."""
-    found = {}
-    for name, one in parts.items():
-        place = folder / HEADS / name if name else folder
-        if not (place / "dataset.json").is_file():
-            return None
-        found[name] = load_prepared(place)
-        if set(found[name].datasets) != {source.name for source in one.train}:
-            return None
-    return found
-
-
-def _sum(known: Mapping[str, int], config: SkeletonConfig, told: int | None) -> int:
-    unknown = [source for source in config.train if source.annotations not in known]
-    if unknown and told is None:
-        raise ValueError(
-            f"nobody knows how many people are in {', '.join(source.name for source in unknown)}: prepare the "
-            "data first (dvc repro prepare), or say so with --people"
-        )
-    return told or 0 if unknown else sum(known[source.annotations] for source in config.train)
 
 
 def _size(recipe: Path, sections: list[str], name: str) -> str:

@@ -58,8 +58,9 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
                     raise
                 failure = _few_words(cause, workers)
             finally:
-                # Ray's own handler would hold the failed controller.
-                signal.signal(signal.SIGINT, interrupt)
+                if threading.current_thread() is threading.main_thread():
+                    # Ray's own handler would hold the failed controller.
+                    signal.signal(signal.SIGINT, interrupt)
         _free_everything()
         if attempt < STARTS:
             print(f"{name}  {failure}; start {attempt + 1} of {STARTS}", flush=True)
@@ -71,8 +72,8 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
 def mend_record(folder: Folder) -> None:
     """Ray Train's record of a run's checkpoints, written anew where it is not whole.
 
-    Ray overwrites it in place, so a kill or a full disk at that moment leaves a part of it, with which the
-    run would never start again. The new one names the last checkpoint that can be read, if there is one.
+    Ray overwrites it in place, so a kill or a full disk at that moment leaves a part of it, with which
+    the run would never start again. The new one names the last checkpoint that can be read, if any.
     """
     text, there = folder.read(RECORD), folder.names()
     if text is None:
@@ -174,7 +175,7 @@ class _Waiting:
                         f"({free:g} of {there:g} {self.kind}s free)",
                         flush=True,
                     )
-            except (OSError, ray.exceptions.RayError):
+            except (OSError, RuntimeError, ray.exceptions.RayError):
                 continue  # the run itself will say what is wrong
 
     def _not_begun(self) -> bool:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitpose.data.augmentation import AugmentationConfig
 from vitpose.data.loading import PoseBatch, PoseSamples
-from vitpose.data.sampling import Entry, as_it_is, init_worker
+from vitpose.data.sampling import Entry, Indices, as_it_is, init_worker
 from vitpose.data.shards import People
 from vitpose.skeletons.human import Skeleton
 
@@ -105,20 +105,21 @@ class _SeveralSampler(Sampler[list[Place]]):
         orders = [self._order(head, epoch) for head in range(len(self._people))]
         here = range(self._rank * groups // self._world, (self._rank + 1) * groups // self._world)
         for step in range(self.start_step, len(self)):
-            yield [
-                (head, order[step * count + group * count // groups + n])
-                for group in here
-                for head, (order, count) in enumerate(zip(orders, self._counts, strict=True))
-                for n in range(count // groups)
-            ]
+            places = []
+            for group in here:
+                for head, count in enumerate(self._counts):
+                    begin = step * count + group * count // groups
+                    for at in range(begin, begin + count // groups):
+                        repeat = at // self._people[head]
+                        places.append((head, Entry(epoch, int(orders[head][at]), repeat)))
+            yield places
 
-    def _order(self, head: int, epoch: int) -> list[Entry]:
+    def _order(self, head: int, epoch: int) -> Indices:
         """All that an epoch shows of a data set: as often as it takes, each time in another order."""
         rng = np.random.default_rng((self._seed, _ORDER, head, epoch))
         length, people = len(self) * self._counts[head], self._people[head]
-        rounds = [rng.permutation(people).tolist() for _ in range(math.ceil(length / people))]
-        entries = [Entry(epoch, sample, r) for r, order in enumerate(rounds) for sample in order]
-        return entries[:length]
+        rounds = [rng.permutation(people) for _ in range(math.ceil(length / people))]
+        return np.concatenate(rounds)[:length]
 
 
 class _SeveralSamples(Dataset[PoseBatch]):

@@ -1,9 +1,9 @@
 """Model folders: `model.safetensors` and `config.json`, nothing pickled.
 
 config.json holds the architecture, the preprocessing and where the model came from: everything needed to
-run it. Three kinds: a pose model (`weights`), a masked autoencoder (`mae`), or the bare encoder that
-importing foreign MAE weights leaves. A weight that is missing, unexpected or of another shape is a
-`ValueError`, and nothing is loaded.
+run it. Four kinds: a pose model (`weights`), a masked autoencoder (`mae`), the bare encoder that
+importing foreign MAE weights leaves, or a teacher's knowledge token (`knowledge`). A weight that is
+missing, unexpected or of another shape is a `ValueError`, and nothing is loaded.
 """
 
 import json
@@ -41,7 +41,7 @@ def save_folder(
 
     Args:
         folder: its place.
-        kind: pose, mae or encoder.
+        kind: pose, mae, encoder or token.
         config: the architecture, ready for JSON.
         weights: by name.
         provenance: any JSON: the run, the data, what the model started from.
@@ -66,7 +66,7 @@ def write_folder(folder: Path, described: Mapping[str, Any], weights: Mapping[st
 
 
 def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """config.json of a model folder; `kind` is pose, mae or encoder, None for any."""
+    """config.json of a model folder; `kind` is that of `save_folder`, None for any."""
     path = existing_file(folder / CONFIG)
     try:
         described = json.loads(path.read_text())

@@ -1,12 +1,13 @@
 """What a step of training costs: floating-point operations, and bytes on the device; by arithmetic.
 
-One multiply-accumulate is two operations, of matrix products and convolutions alone (`accounting`). Backward
-costs each of them once for the gradient of its input and once for that of its weights: three times the
-forward pass where all is trained. Frozen weights save theirs, nothing learns from the image, and attention's
-two products have two inputs and no weights. Activation checkpointing runs the blocks forward once more.
+One multiply-accumulate is two operations, of matrix products and convolutions alone (`accounting`).
+Backward costs each of them once for the gradient of its input and once for that of its weights: three
+times the forward pass where all is trained. Frozen weights save theirs, nothing learns from the image,
+and attention's two products have two inputs and no weights. Activation checkpointing runs the blocks
+forward once more.
 
-Bytes a sample that autograd keeps, by `activations`, in a block of width D, for each token, with a bytes an
-element under autocast (2, or 4 in float32) and the residual stream in float32:
+Bytes a sample that autograd keeps, by `activations`, in a block of width D, for each token, with a
+bytes an element under autocast (2, or 4 in float32) and the residual stream in float32:
 
     8 D                        the inputs of both norms
     a D (3 + 1 + 2 + 8)        query, key and value; attention's output; both norms' outputs; the hidden
@@ -63,8 +64,8 @@ def pose_training(
 ) -> TrainingCost:
     """Finetuning, learning a knowledge token (`frozen` "all"), or distillation from `teacher`.
 
-    `averaged` is a moving average of the weights; with more than one of `workers` gradients are kept twice,
-    in the buckets of the exchange too. The optimizer is AdamW.
+    `averaged` is a moving average of the weights; with more than one of `workers` gradients are kept
+    twice, in the buckets of the exchange too. The optimizer is AdamW.
     """
     counted, bytes_each = cost(config), 2 if autocast else _FLOAT
     size, patches = find_size(config.size), config.grid_hw[0] * config.grid_hw[1]
@@ -140,7 +141,7 @@ def mae_training(
     parameters += decoder_dim + patches * decoder_dim
     trained = parameters - patches * (dim + decoder_dim)  # positions are fixed
     each = _block_bytes(None, patches, patches, bytes_each, "none")
-    inside = _kept([(visible + 1) * dim * each] * depth, (visible + 1) * dim, checkpointing)
+    inside: float = _kept([(visible + 1) * dim * each] * depth, (visible + 1) * dim, checkpointing)
     inside += decoder_depth * (patches + 1) * decoder_dim * each
     outside = _outside_bytes(image_hw, (visible + 1) * dim, bytes_each)
     outside += (patches + 1) * decoder_dim * (_FLOAT + bytes_each) + 3 * patches * pixels * _FLOAT
@@ -184,7 +185,7 @@ def _block_bytes(
     windows: Windows | None, patches: int, tokens: int, bytes_each: int, frozen: Part
 ) -> float:
     """Of a token and a channel."""
-    kept = 14 - {"none": 0, "attention": 1, "ffn": 1 + MLP_RATIO, "all": 2 + MLP_RATIO}[frozen]
+    kept: float = 14 - {"none": 0, "attention": 1, "ffn": 1 + MLP_RATIO, "all": 2 + MLP_RATIO}[frozen]
     if windows is not None:
         local = windows.window_hw[0] * windows.window_hw[1]
         padded = windows.count * local / patches

@@ -32,7 +32,8 @@ from vitpose.people.dataset import PeopleConfig, write_people_dataset
 from vitpose.training.loop import LoopConfig
 from vitpose.training.optim import OptimConfig
 
-DEADLINE_S = 600
+DEADLINE_S = 1800
+"""Of one start of the stage: for one that hangs, not one on a slow machine."""
 EPOCHS = 8
 
 # Drop path, batch norm, a loader with a process of its own, checkpoints within an epoch: all that could
@@ -389,6 +390,32 @@ def test_bad_input_is_refused_before_ray_starts(
     with pytest.raises((ValueError, OSError), match=line):
         finetune.main()
     assert not list(place.glob("runs/*/*"))
+
+
+def test_full_storage_and_dead_workers_end_as_one_line_and_our_defects_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import fs
+    from ray.train.v2._internal import exceptions
+
+    monkeypatch.setattr(attempts._Waiting, "_not_begun", lambda self: False)
+    full = exceptions.UserExceptionWithTraceback(OSError(28, "No space left on device"), "a long trace")
+    dead = exceptions.WorkerHealthCheckFailedError("A worker health check failed.", ValueError("died"))
+    ours = exceptions.UserExceptionWithTraceback(TypeError("a defect"), "a long trace")
+    folder = pipelines.place.Folder(fs.LocalFileSystem(), str(tmp_path))
+
+    def ends(failures: dict[int, Exception]) -> None:
+        class Trainer:
+            def fit(self) -> None:
+                raise ray.train.WorkerGroupError("text", failures)
+
+        attempts.fit(Trainer, "finetune-nano", folder, range(2, 3), gpu=False)
+
+    line = "finetune-nano: .*rank 0: .*No space left on device; rank 1: A worker health check failed"
+    with pytest.raises(OSError, match=line):
+        ends({0: full, 1: dead})
+    with pytest.raises(ray.train.WorkerGroupError):
+        ends({0: ours, 1: dead})
 
 
 @pytest.mark.parametrize("broken", ["", '{"checkpoint_results": [', "names what is not there"])

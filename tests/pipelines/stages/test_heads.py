@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from pipelines.cli.main import app
 from pipelines.cluster.label import label_archive
-from pipelines.cluster.pose import Recipe, pose_config, with_heads
+from pipelines.cluster.pose import Recipe, pose_config, train_pose, with_heads
 from pipelines.params import ModelConfig
 from pipelines.registry.store import skeletons_of
 from pipelines.stages import finetune
@@ -106,6 +106,16 @@ def test_what_cannot_be_trained_is_one_line_before_ray_starts(
             "x", "nano", MODEL, wrong, data=place / "prepared", init=place / "model", out=place / "no"
         )
     assert "\n" not in str(refused.value) and not (place / "no").exists()
+
+
+def test_a_training_of_one_head_refuses_a_recipe_of_several(place: Path) -> None:
+    """As distillation, which inherits the recipe of finetuning."""
+    with pytest.raises(ValueError, match=r"distill-x trains one head, .* heads crowd; set heads to \[\]"):
+        train_pose(
+            "distill-x", RECIPE, lambda _: None,
+            {"architecture": PoseConfig(size="nano", image_hw=(64, 48))}, lambda *_: None,
+            recorded={}, prepared=load_prepared(place / "prepared"), code_digest="",
+        )  # fmt: skip
 
 
 def test_options_of_heads_need_heads() -> None:
