@@ -149,10 +149,10 @@ class Runner:
         model, loader = load_model(teacher), self._loader(cell, seed, cell.token_batch_size)
         torch.manual_seed(seed)
         images = batch_to_model_input(next(iter(loader)).images, torch.device("cpu"))
-        start = start_token(model, images)
+        start, size = start_token(model, images)
         learn_only_token(model, start)
         optim = OptimConfig(
-            lr=cell.token_lr * float(start.square().mean().sqrt()), eps=1e-15, weight_decay=0.0,
+            lr=cell.token_lr * size, eps=1e-15, weight_decay=0.0,
             layer_decay=1.0, warmup_steps=0, schedule="cosine", clip_norm=None,
         )  # fmt: skip
         _fit(model, pose_loss(cell.sigma), loader, optim, cell.token_epochs, seed)

@@ -38,13 +38,13 @@ ROOMS = {
 PIPELINES = (
     "params", "place", "experiments", "mlflow_model", "cluster", "registry", "page", "stages", "cli",
 )  # fmt: skip
-ARROWS = 16
+ARROWS = 18
 
 # Files and lines that a stage touches, at most: what a change may rerun.
 TOUCHED = {
-    "prepare": (42, 4300),
-    "pretrain": (36, 4000),
-    "finetune": (45, 5200),
+    "prepare": (42, 4600),
+    "pretrain": (41, 5300),
+    "finetune": (54, 7300),
     "report": (25, 3500),
 }
 
