@@ -49,13 +49,13 @@ entry is not called by it, the model folder that the training starts from, and w
 
 
 def model(*entries: str) -> ModelConfig:
-    """Section `model` of params.yaml, and over it what each of `entries` has under its own key `model`."""
+    """Section `model` of params.yaml, and over it what `entries` have under their own key `model`."""
     own = [f"{entry}.model" for entry in entries if "model" in section(PARAMS, entry)]
     return overlay(ModelConfig, PARAMS, "model", *own)
 
 
 def size(*entries: str) -> str:
-    """Size of the model that the last of `entries` describes: its own word, an earlier one's, or its key."""
+    """Size of the model of the last of `entries`: by its own word, an earlier one's, or its key."""
     said = [section(PARAMS, entry).get("size") for entry in entries]
     named = [value for value in said if value is not None]
     return str(named[-1]) if named else entries[-1].rsplit(".", 1)[-1]
@@ -100,8 +100,8 @@ def names(path: Path, key: str) -> list[str]:
 def overlay(cls: type[T], path: Path, *sections: str, apart: tuple[str, ...] = ()) -> T:
     """An instance of the dataclass `cls` from several sections, a later one over an earlier one.
 
-    A nested configuration is laid over the earlier section's key by key; any other value replaces it. Keys
-    `apart` are somebody else's.
+    A nested configuration is laid over the earlier section's key by key; any other value replaces it.
+    Keys `apart` are somebody else's.
     Raises as `section` and `from_mapping` do; a bad key is named where it stands.
     """
     raw: dict[str, Any] = {}

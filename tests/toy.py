@@ -24,7 +24,7 @@ def shrink(params: Any) -> None:
     params["finetune"]["common"]["batch_size"] = 8
     params["finetune"]["common"]["optim"]["warmup_steps"] = 2
     for stage in ("pretrain", "finetune"):
-        for size in params["sizes"]:
-            params[stage]["sizes"][size]["epochs"] = 1
+        for one in params[stage]["sizes"].values():
+            one["epochs"] = 1
     params["register"]["gate"]["minimum_AP"] = 0.0
     params["label"]["segment_frames"] = 4

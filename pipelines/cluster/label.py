@@ -214,7 +214,9 @@ def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -
     by_name = {video.video: video for video in plan.videos}
     sigmas = _sigmas(worker.model_folder, worker.config)
     merger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Merger)
-    mergers = cycle([merger.remote(worker.out, sigmas) for _ in range(min(MERGERS, len(open_units)))])
+    mergers: Any = cycle(
+        [merger.remote(worker.out, sigmas) for _ in range(min(MERGERS, len(open_units)))]
+    )
     merging, statuses = [], []
     total = sum(unit.segment.stop - unit.segment.start for unit in missing)
     with Progress("label", total, "frames") as progress:

@@ -1,7 +1,7 @@
 """Stage finetune@<name>: a pose model from the weights of a model folder. Ray Train.
 
-Reads the prepared data and the folder of a MAE, of an encoder or of a pose model (stages `pretrain`, `start`
-or `finetune`); writes a model folder with its history.json.
+Reads the prepared data and the folder of a MAE, of an encoder or of a pose model (stages `pretrain`,
+`start` or `finetune`); writes a model folder with its history.json.
 """
 
 import argparse

@@ -28,7 +28,7 @@ class StartConfig:
     """Section `starts.<name>`."""
 
     source: str
-    """A checkpoint file or folder, `timm:NAME`, a registered version such as models:/vitpose/3, or `random`."""
+    """A checkpoint file or folder, `timm:NAME`, a version such as models:/vitpose/3, or `random`."""
     sha256: str | None = None
     """Of the file, where it must be that very one."""
     image_hw: tuple[int, int] | None = None

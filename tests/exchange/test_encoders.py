@@ -101,7 +101,9 @@ def test_real_dinov2_gives_timms_features(tmp_path: Path, shared_data: Path) -> 
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     size = (592, 592)
-    source = timm.create_model("vit_small_patch14_dinov2", patch_size=16, img_size=size, num_classes=0).eval()
+    source = timm.create_model(
+        "vit_small_patch14_dinov2", patch_size=16, img_size=size, num_classes=0
+    ).eval()
     stored = {key: value.float() for key, value in load_file(path).items()}
     source.load_state_dict(checkpoint_filter_fn(stored, source))
     report = import_weights(path, tmp_path / "dinov2")

@@ -68,8 +68,8 @@ def named_by_timm(name: str) -> Checkpoint:
     except Exception as error:  # whatever the hub's client raises
         raise OSError(
             f"the weights of timm's {name} could not be fetched ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:160]}); download the file elsewhere and give its path in place "
-            "of the name"
+            f"{str(error).splitlines()[0][:160]}); download the file elsewhere and give its path in "
+            "place of the name"
         ) from None
     known = {"architecture": name, "pretrained_cfg": dict(getattr(model, "pretrained_cfg", {}))}
     return Checkpoint(Path(f"timm:{name}"), dict(model.state_dict()), known)
@@ -84,9 +84,9 @@ def timm_architecture(config: Mapping[str, Any] | None) -> VisionTransformer | N
     if not name or not timm.is_model(name):
         return None
     with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, num_classes=0)
-    block = model.blocks[0] if isinstance(model, VisionTransformer) else None
-    if block is None or not hasattr(block, "mlp") or not hasattr(block, "attn"):
+        model: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    block: Any = model.blocks[0] if isinstance(model, VisionTransformer) else None
+    if not hasattr(block, "mlp") or not hasattr(block, "attn"):
         raise ValueError(f"{name} is no plain ViT; expected one such as vit_base_patch16_224")
     act = getattr(block.mlp, "act", None)
     if not isinstance(act, nn.GELU) or not isinstance(block.attn.q_norm, nn.Identity):
@@ -193,4 +193,3 @@ def _fold(tensors: dict[str, Tensor], config: Mapping[str, Any] | None, found: E
     tensors["patch_embed.proj.bias"] = bias.float()
     tensors["patch_embed.proj.weight"] = (weight * (ours[1] / theirs[1])[:, None, None]).float()
     found.changed.append(f"patch_embed.proj (input normalised by mean {tuple(mean)}, folded in)")
-

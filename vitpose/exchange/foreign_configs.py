@@ -112,9 +112,9 @@ def encoder_shape(
     pre_norm = "norm_pre.weight" in tensors
     eps = 1e-5 if pre_norm else LAYER_NORM_EPS  # CLIP's
     if architecture is not None:
-        eps = float(architecture.blocks[0].norm1.eps)
-    if num_heads is None and architecture is not None:
-        num_heads = int(architecture.blocks[0].attn.num_heads)
+        block: Any = architecture.blocks[0]
+        eps = float(block.norm1.eps)
+        num_heads = int(block.attn.num_heads) if num_heads is None else num_heads
     elif num_heads is None:
         num_heads, remark = default_heads(size, layout)
         notes.append(remark)

@@ -181,12 +181,13 @@ def _import_encoder(source: _Source, layout: str, out: Path, num_heads: int | No
     shape = found.shape
     _refuse(found.faults, source.path, layout, f"an encoder of size {shape.size}")
     save_folder(out, "encoder", found.config, found.weights, _provenance(source.path, layout))
+    rows, columns = (side // PATCH for side in shape.image_hw)
     heads = "" if shape.num_heads is None else f", {shape.num_heads} heads"
     return ImportReport(
         source=source.path,
         layout=layout,
         kind="encoder",
-        description=f"{shape.size}, {shape.image_hw[0] // PATCH} x {shape.image_hw[1] // PATCH} tokens{heads}",
+        description=f"{shape.size}, {rows} x {columns} tokens{heads}",
         weights=LoadReport(
             matched=tuple(found.matched),
             resampled=tuple(found.changed),

@@ -102,7 +102,7 @@ def load_exactly(
 ) -> None:
     """Copy weights in if every key and shape agrees, else raise `ValueError` and copy nothing.
 
-    `fresh` names what the source need not have; it stays as it is. On the meta device it is a check alone.
+    `fresh` names what the source need not have; it stays as it is. On the meta device it only checks.
     """
     expected = module.state_dict()
     missing = [k for k in expected if k not in weights and k not in set(fresh)]

@@ -145,8 +145,8 @@ def _check_same_computation(
         )
     if start.pre_norm != model.pre_norm:
         raise ValueError(
-            f"{folder} {'has a norm' if start.pre_norm else 'has no norm'} before its first block and the "
-            f"model {'has one' if model.pre_norm else 'has none'}; build the model with pre_norm "
+            f"{folder} {'has a norm' if start.pre_norm else 'has no norm'} before its first block and "
+            f"the model {'has one' if model.pre_norm else 'has none'}; build the model with pre_norm "
             f"{str(start.pre_norm).lower()}"
         )
 
@@ -177,7 +177,7 @@ def _with_experts(
 def _fitting_heads(
     model: PoseModel, config: Mapping[str, Any], stored: Mapping[str, Tensor]
 ) -> dict[str, str]:
-    """Our key to the source's, for every weight of each head whose skeleton and shapes are the source's."""
+    """Our key to the source's, of each weight of the heads whose skeleton and shapes are its own."""
     theirs = [(s["name"], list(s["keypoints"])) for s in config["skeletons"]]
     expected, fitting = model.state_dict(), dict[str, str]()
     for index, skeleton in enumerate(model.config.skeletons):

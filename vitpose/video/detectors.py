@@ -135,9 +135,9 @@ class YoloxDetector:
                 if len(given) == 3 and given[1:] == [count, 85]:
                     return side
         raise ValueError(
-            f"{file}: not a YOLOX network of 80 COCO classes with raw outputs: it has {told}; expected one "
-            "input (1, 3, S, S) and one output (1, N, 85), N the cells at strides 8, 16 and 32; export it "
-            "with YOLOX's tools/export_onnx.py without --decode_in_inference"
+            f"{file}: not a YOLOX network of 80 COCO classes with raw outputs: it has {told}; expected "
+            "one input (1, 3, S, S) and one output (1, N, 85), N the cells at strides 8, 16 and 32; "
+            "export it with YOLOX's tools/export_onnx.py without --decode_in_inference"
         )
 
     @staticmethod

@@ -48,7 +48,11 @@ TRAINED = {"finetune", "token", "distill"}
     [
         ("vitpose/training/losses.py", lambda text: "# So.\n" + text.replace('"""', '"""So: ', 1), set()),
         ("vitpose/training/losses.py", replaced("square()", "abs()"), TRAINED),
-        ("vitpose/models/heads.py", lambda text: text + "\nA = 1\n", {"start", "label", "evaluate", *TRAINED}),
+        (
+            "vitpose/models/heads.py",
+            lambda text: text + "\nA = 1\n",
+            {"start", "label", "evaluate", *TRAINED},
+        ),
         ("vitpose/models/mae.py", lambda text: text + "\nA = 1\n", {"start", "pretrain"}),
         ("vitpose/people/head.py", lambda text: text + "\nBEARD = 1\n", {"draw"}),
         ("vitpose/preparation/readers/mpii.py", lambda text: text + "\nA = 1\n", {"prepare"}),
