@@ -39,7 +39,7 @@ class DotSeer(HeatmapModel):
 
     def __init__(self, image_hw: tuple[int, int] = (256, 192)) -> None:
         super().__init__()
-        self.config = SimpleNamespace(skeletons=(DOTS,), image_hw=image_hw)
+        self.config = SimpleNamespace(skeletons=(DOTS,), image_hw=image_hw, head_index=int)
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, images: Tensor, head: int = 0) -> Tensor:

@@ -40,7 +40,7 @@ class Peer(HeatmapModel):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options)
-        self.config = SimpleNamespace(skeletons=(COCO_17,), image_hw=(256, 192))
+        self.config = SimpleNamespace(skeletons=(COCO_17,), image_hw=(256, 192), head_index=int)
 
     def forward(self, images: Tensor, head: int = 0) -> Tensor:
         name = self.session.get_inputs()[0].name
