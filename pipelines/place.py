@@ -9,7 +9,9 @@ node reaches), VITPOSE_WORKERS (processes: 4, or 2-8 for as many as there is roo
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +22,39 @@ from vitpose.files import write_text
 def ray_address() -> str | None:
     """The cluster to join, None for Ray on this machine."""
     return os.environ.get("RAY_ADDRESS") or None
+
+
+_PROBE = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+_PROBE_S = 9
+
+
+def check_ray(address: str | None) -> None:
+    """That a Ray cluster answers at HOST:PORT, and takes our token: Ray itself tries for minutes.
+
+    Asked from a process of its own, whose log lines nobody sees. None and the addresses that only Ray
+    understands (auto, ray://...) are not asked.
+
+    Raises `OSError`: nobody answers there within ten seconds, or the token is not the cluster's.
+    """
+    if address is None or re.fullmatch(r"[\w.-]+:\d+", address) is None:
+        return
+    host, port = address.rsplit(":", 1)
+    remedy = "start one there with `ray start --head`, or set RAY_ADDRESS (--address) to where it is"
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+        command = [sys.executable, "-c", _PROBE, address]
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S)
+    except (OSError, OverflowError, subprocess.TimeoutExpired) as error:
+        said = "it is no Ray head" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+        raise OSError(f"no Ray cluster answers at {address} ({said}); {remedy}") from None
+    if "AuthToken" in asked.stderr:
+        raise OSError(
+            f"the Ray cluster at {address} does not take our token; set RAY_AUTH_MODE=token and give its "
+            "token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )
+    if asked.returncode:
+        said = asked.stderr.strip().splitlines()[-1][:200] if asked.stderr.strip() else "no reason given"
+        raise OSError(f"the Ray cluster at {address} refused us ({said}); {remedy}")
 
 
 def tracking_uri() -> str:

@@ -27,6 +27,7 @@ def cut_on_ray(images: list[list[PersonRow]], cutting: Cutting) -> Iterator[list
     machine died.
     """
     chunks = [images[start : start + IMAGES_A_TASK] for start in range(0, len(images), IMAGES_A_TASK)]
+    place.check_ray(place.ray_address())
     ray.init(address=place.ray_address(), log_to_driver=False, logging_level=logging.ERROR)
     try:
         shared = ray.put(cutting)

@@ -40,6 +40,7 @@ class Cluster:
         if not ray.is_initialized():
             self.ours = True
             if self.address:
+                place.check_ray(self.address)
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 threads = place.threads(1)

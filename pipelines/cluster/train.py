@@ -54,6 +54,7 @@ def connect() -> None:
     if ray.is_initialized():
         return
     local = place.ray_address() is None
+    place.check_ray(place.ray_address())
     ray.init(
         log_to_driver=False,
         logging_level=logging.ERROR,

@@ -2,8 +2,11 @@
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +113,55 @@ def test_another_number_of_workers_is_refused(given: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("VITPOSE_WORKERS", given)
     with pytest.raises(ValueError, match="VITPOSE_WORKERS must be a whole number .* or a range"):
         place.worker_counts(2)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_in_ten_seconds() -> None:
+    """Ray itself tries for minutes, and logs each try."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"no Ray cluster answers at {address} .*refused.*`ray start"):
+            place.check_ray(address)
+        server.listen()  # answers, and is no Ray
+        began = time.monotonic()
+        with pytest.raises(OSError, match=f"no Ray cluster answers at {address} .it is no Ray head"):
+            place.check_ray(address)
+        assert time.monotonic() - began < 15
+    for address in (None, "auto", "ray://127.0.0.1:1"):
+        place.check_ray(address)
+
+
+@pytest.mark.slow
+def test_a_cluster_with_another_token_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    options = f"--head --block --port={port} --num-cpus=1 --include-dashboard=false --disable-usage-stats"
+    with subprocess.Popen(
+        [*ray, "start", *options.split(), f"--temp-dir={tempfile.mkdtemp(dir='/tmp')}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as head:
+        try:
+            wait_for(port)
+            place.check_ray(f"127.0.0.1:{port}")
+            monkeypatch.setenv("RAY_AUTH_TOKEN", "b" * 64)
+            with pytest.raises(OSError, match="does not take our token; set RAY_AUTH_MODE=token"):
+                place.check_ray(f"127.0.0.1:{port}")
+        finally:
+            head.terminate()
+
+
+def wait_for(port: int) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 60:
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"nothing listens at port {port}")
