@@ -9,7 +9,9 @@ still sees the old champion.
 
 import getpass
 import os
+import random
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,9 @@ from pipelines.registry.versions import Version, get_version, list_versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+ALIAS_TRIES = 10
+"""Of writing the alias that the log has decided, while others write it too."""
 
 
 def champion(name: str) -> Version | None:
@@ -156,11 +161,31 @@ def _follow(client: "MlflowClient", name: str) -> None:
     """Moves the alias to the log's champion, again if the log moved on: a slow writer never wins."""
     wanted = audit.read(client, name).champion
     while wanted is not None:
-        client.set_registered_model_alias(name, CHAMPION, wanted)
+        _set_champion(client, name, wanted)
         now = audit.read(client, name).champion
         if now == wanted:
             return
         wanted = now
+
+
+def _set_champion(client: "MlflowClient", name: str, version: str) -> None:
+    """Points the alias at a version. That another process does it at the same moment is no failure.
+
+    Two that write the first alias of a model violate the database's key, and on SQLite two writers may
+    find it locked: what the log decided stands, so the alias is read and, if need be, written again.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(ALIAS_TRIES):
+        try:
+            client.set_registered_model_alias(name, CHAMPION, version)
+            return
+        except MlflowException:
+            if read_aliases(client, name).get(CHAMPION) == version:
+                return
+            if attempt == ALIAS_TRIES - 1:
+                raise
+            time.sleep(random.uniform(0.05, 0.5))
 
 
 def _state(client: "MlflowClient", name: str) -> tuple[History, str | None]:

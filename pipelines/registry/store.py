@@ -88,12 +88,22 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
 
 
 def download(uri: str, folder: Path) -> None:
-    """A version's files as `folder`, whole or not at all."""
+    """A version's files as `folder`, whole or not at all.
+
+    Raises `FileNotFoundError` where the artifact storage has not all of them: MLflow then gives an empty
+    folder, which must not become the one that is looked at next time.
+    """
     import mlflow
 
     try:
         with whole_folder(folder) as made:
             mlflow.artifacts.download_artifacts(uri, dst_path=str(made))
+            missing = [file for file in FILES if not (made / file).is_file()]
+            if missing:
+                raise FileNotFoundError(
+                    f"{' and '.join(missing)} of {uri} are not in the registry's artifact storage; see that "
+                    "it is mounted or reachable, or restore it from a backup, and try again"
+                )
             if folder.is_dir():
                 raise FileExistsError(folder)
     except OSError:

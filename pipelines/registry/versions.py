@@ -9,6 +9,7 @@ Knows MLflow; does not know where the figures come from, nor who may become cham
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -185,6 +186,8 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
     version = get_version(name, number)
     folder = cache or storage() / "registry"
     folder = folder / f"{name}-{number}-{version.weights_digest[:16]}"
+    if folder.is_dir() and not all((folder / file).is_file() for file in model_store.FILES):
+        shutil.rmtree(folder)  # left by a version of this program that kept failed downloads
     if not folder.is_dir():
         model_store.download(version.uri, folder)
     weights = model_store.check_folder(folder)

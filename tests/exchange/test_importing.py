@@ -163,7 +163,7 @@ def test_timm_weights_give_timms_tokens(tmp_path):
         "vit_tiny_patch16_224", pretrained=False, embed_dim=128, depth=4, num_heads=4
     ).eval()
     save_file(source.state_dict(), tmp_path / "vit.safetensors")
-    report = import_weights(tmp_path / "vit.safetensors", tmp_path / "vit")
+    report = import_weights(tmp_path / "vit.safetensors", tmp_path / "vit", num_heads=4)
     assert (report.layout, report.kind) == ("timm", "encoder")
     model = build_model(PoseConfig(size="tiny", image_hw=(224, 224), patch_padding=False)).eval()
     load_encoder(model, tmp_path / "vit")

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipelines.registry import audit, promotion
 from pipelines.registry import versions as registry
@@ -168,3 +169,30 @@ def test_a_slow_writer_does_not_undo_a_faster_one(three, monkeypatch):
     promotion.promote("vitpose", "2", why="first")
     assert promotion.champion("vitpose").version == "3"
     assert audit.history("vitpose").problems == ()
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["by another", "by nobody yet"])
+def test_a_winner_that_loses_the_race_to_write_the_alias_knows_that_it_won(three, monkeypatch, written):
+    """Thirty first promotions at once had one winner, who was told of a violated key."""
+    move = mlflow.MlflowClient.set_registered_model_alias
+
+    def beaten(self, name, alias, version):
+        monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", move)
+        if written:  # who read the log meanwhile has completed what it decided
+            move(self, name, alias, version)
+        raise MlflowException("UNIQUE constraint failed: registered_model_aliases.name")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", beaten)
+    assert promotion.promote("vitpose", "2", why="first").version == "2"
+    assert promotion.champion("vitpose").version == "2"
+    assert audit.history("vitpose").problems == ()
+
+
+def test_a_store_that_refuses_the_alias_for_good_is_an_error(three, monkeypatch):
+    def refused(self, name, alias, version):
+        raise MlflowException("disk full")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", refused)
+    monkeypatch.setattr(promotion, "ALIAS_TRIES", 2)
+    with pytest.raises(MlflowException, match="disk full"):
+        promotion.promote("vitpose", "2", why="first")

@@ -90,6 +90,24 @@ def test_a_resolved_alias_stays_on_its_version(three):
     assert registry.resolve_model("models:/vitpose@champion").version == "2"
 
 
+def test_artifacts_that_are_away_for_a_while_leave_no_empty_folder(three, tmp_path):
+    """An empty download was kept, and every later call failed though the artifacts were back."""
+    weights = [path for path in tmp_path.rglob("model.safetensors") if "models" in path.parts]
+    stored = [path for path in weights if "mlartifacts" in path.parts]
+    assert stored
+    for path in stored:
+        path.parent.rename(path.parent.with_name("away"))
+    cache = tmp_path / "cache"
+    with pytest.raises(OSError, match="not in the registry's artifact storage|No such file"):
+        registry.resolve_model("models:/vitpose/1", cache=cache)
+    assert not list(cache.glob("[!.]*"))
+    for path in stored:
+        path.parent.with_name("away").rename(path.parent)
+    version = registry.get_version("vitpose", "1")
+    (cache / f"vitpose-1-{version.weights_digest[:16]}").mkdir(parents=True)  # kept by an older program
+    assert registry.resolve_model("models:/vitpose/1", cache=cache).weights_digest == version.weights_digest
+
+
 def test_damaged_download_is_refused(three):
     folder = registry.resolve_model("models:/vitpose/1").folder
     weights = folder / "model.safetensors"
