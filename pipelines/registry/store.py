@@ -101,8 +101,8 @@ def download(uri: str, folder: Path) -> None:
             missing = [file for file in FILES if not (made / file).is_file()]
             if missing:
                 raise FileNotFoundError(
-                    f"{' and '.join(missing)} of {uri} are not in the registry's artifact storage; see that "
-                    "it is mounted or reachable, or restore it from a backup, and try again"
+                    f"{' and '.join(missing)} of {uri} are not in the registry's artifact storage; see "
+                    "that it is mounted or reachable, or restore it from a backup, and try again"
                 )
             if folder.is_dir():
                 raise FileExistsError(folder)

@@ -20,6 +20,7 @@ from pipelines.experiments import experiment_id
 from pipelines.place import storage
 from pipelines.registry import store as model_store
 from pipelines.registry.client import CANDIDATE, connect, read_aliases
+from vitpose.files import file_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,6 +46,8 @@ class Version:
     git_commit: str
     skeletons: tuple[str, ...] = ()
     """What it can do: one name for each head."""
+    config_digest: str = ""
+    """Of its config.json, which tells left from right; "" for a version older than this digest."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """All figures of its evaluation."""
 
@@ -106,6 +109,7 @@ def register_version(
             model_id=model_id,
             tags={
                 **(tags or {}), **content, "weights_digest": weights, "data_digest": data,
+                "config_digest": file_digest(folder / "config.json"),
                 "run_id": run_id or "", "source": str(metrics.get("model") or folder.name),
             },
         )  # fmt: skip
@@ -162,11 +166,11 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
     A path may also be of a file that `vitpose export` wrote: the result's `folder` is that file.
 
     An alias is looked up once; the result names the version, which never changes. The download is
-    kept under `cache` (default: the storage root) and its weights compared with the version's digest
-    each time.
+    kept under `cache` (default: the storage root) and its weights and config.json compared with the
+    version's digests each time.
 
     Raises `FileNotFoundError` for a folder that is none, `ValueError` for an unknown name, alias or
-    version, or for weights that are not what was registered.
+    version, or for files that are not what was registered.
     """
     text = str(model)
     if not text.startswith("models:"):
@@ -197,6 +201,12 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
             f"{version.weights_digest}: the file was damaged or replaced; delete {folder} and try again, "
             "and if it happens again restore the registry's artifacts from a backup"
         )
+    if version.config_digest and file_digest(folder / "config.json") != version.config_digest:
+        raise ValueError(
+            f"{version.uri} in {folder} has another config.json than was registered: it was damaged or "
+            f"edited; delete {folder} and try again, and if it happens again restore the registry's "
+            "artifacts from a backup"
+        )
     return ResolvedModel(folder=folder, name=name, version=number, weights_digest=weights)
 
 
@@ -225,6 +235,7 @@ def _row(version: Any, aliases: Mapping[str, str]) -> Version:
         source=version.tags.get("source", ""),
         git_commit=version.tags.get("git_commit", ""),
         skeletons=tuple(filter(None, version.tags.get("skeletons", "").split(","))),
+        config_digest=version.tags.get("config_digest", ""),
         metrics=metrics,
     )
 

@@ -80,6 +80,17 @@ def test_audit_logs_are_not_models(three):
 # --- resolving
 
 
+def test_an_edited_config_is_refused_wherever_it_was_edited(three, tmp_path):
+    """Left and right swapped in the champion's config.json were served, and called sound."""
+    kept = registry.resolve_model("models:/vitpose/1").folder / "config.json"
+    stored = [path for path in tmp_path.rglob("config.json") if "mlartifacts" in path.parts]
+    for path in (kept, *stored):
+        path.write_text(path.read_text() + " ")
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(ValueError, match=r"another config\.json than was registered"):
+            registry.resolve_model("models:/vitpose/1", cache=cache)
+
+
 def test_a_resolved_alias_stays_on_its_version(three):
     promotion.promote("vitpose", "1", why="test")
     pinned = registry.resolve_model("models:/vitpose@champion")
@@ -105,7 +116,9 @@ def test_artifacts_that_are_away_for_a_while_leave_no_empty_folder(three, tmp_pa
         path.parent.with_name("away").rename(path.parent)
     version = registry.get_version("vitpose", "1")
     (cache / f"vitpose-1-{version.weights_digest[:16]}").mkdir(parents=True)  # kept by an older program
-    assert registry.resolve_model("models:/vitpose/1", cache=cache).weights_digest == version.weights_digest
+    assert (
+        registry.resolve_model("models:/vitpose/1", cache=cache).weights_digest == version.weights_digest
+    )
 
 
 def test_damaged_download_is_refused(three):
