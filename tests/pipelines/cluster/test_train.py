@@ -249,15 +249,8 @@ def test_a_server_that_goes_away_neither_ends_training_nor_leaves_a_gap_in_the_c
     assert runs(stage.place) == []
 
 
-@pytest.mark.slow
-def test_a_run_killed_at_twelve_moments_ends_as_an_undisturbed_one(
-    undisturbed: tuple[Stage, TrackingServer],
-    people: Path,
-    code: Path,
-    empty_database: Path,
-    tmp_path: Path,
-) -> None:
-    place = new_place(tmp_path / "place", people, empty_database)
+def twelve_moments() -> list[tuple[str, str]]:
+    """Who is killed, and when; after three kills of ranks one of the driver."""
     draw = random.Random(11)
     ranks = [(rank, when) for rank in "01" for when in ("rendezvous", "step", "evaluate", "save")]
     ranks.append((draw.choice("01"), "step"))
@@ -265,11 +258,32 @@ def test_a_run_killed_at_twelve_moments_ends_as_an_undisturbed_one(
     draw.shuffle(ranks)
     draw.shuffle(drivers)
     kills = [kill for i in range(3) for kill in (*ranks[3 * i : 3 * i + 3], drivers[i])]
-    kills = [(who, f"step:{draw.randint(1, 20)}" if when == "step" else when) for who, when in kills]
+    return [(who, f"step:{draw.randint(1, 20)}" if when == "step" else when) for who, when in kills]
+
+
+FOUR_MOMENTS = [("0", "rendezvous"), ("1", "step:7"), ("0", "evaluate"), ("driver", "step:12")]
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(FOUR_MOMENTS, id="four", marks=pytest.mark.slow),
+        pytest.param(twelve_moments(), id="twelve", marks=pytest.mark.long),
+    ],
+)
+def test_a_run_killed_at_any_moment_ends_as_an_undisturbed_one(
+    kills: list[tuple[str, str]],
+    undisturbed: tuple[Stage, TrackingServer],
+    people: Path,
+    code: Path,
+    empty_database: Path,
+    tmp_path: Path,
+) -> None:
+    place = new_place(tmp_path / "place", people, empty_database)
     shutil.rmtree(place / "kills")
     killing.plan(place / "kills", kills)
 
-    for left in (8, 4, 0):
+    for left in range(len(kills) - 4, -1, -4):  # each fourth kill is the driver's
         stage = Stage(place, code)
         assert stage.finish() == -signal.SIGKILL, stage.errors
         assert len([path for path in (place / "kills").iterdir() if path.is_file()]) == left, stage.output
