@@ -48,17 +48,15 @@ START_KEYS = ("size", "init", "model")
 entry is not called by it, the model folder that the training starts from, and what differs in `model`."""
 
 
-def model(*entries: str) -> ModelConfig:
-    """Section `model` of params.yaml, and over it what `entries` have under their own key `model`."""
-    own = [f"{entry}.model" for entry in entries if "model" in section(PARAMS, entry)]
+def model(entry: str) -> ModelConfig:
+    """Section `model` of params.yaml, and over it what the section `entry` has under its key `model`."""
+    own = [f"{entry}.model"] if "model" in section(PARAMS, entry) else []
     return overlay(ModelConfig, PARAMS, "model", *own)
 
 
-def size(*entries: str) -> str:
-    """Size of the model of the last of `entries`: by its own word, an earlier one's, or its key."""
-    said = [section(PARAMS, entry).get("size") for entry in entries]
-    named = [value for value in said if value is not None]
-    return str(named[-1]) if named else entries[-1].rsplit(".", 1)[-1]
+def size(entry: str) -> str:
+    """Size of the model of such an entry as finetune.sizes.tiny: what it says, or what it is called."""
+    return str(section(PARAMS, entry).get("size") or entry.rsplit(".", 1)[-1])
 
 
 def image_hw() -> tuple[int, int]:

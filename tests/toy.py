@@ -26,5 +26,6 @@ def shrink(params: Any) -> None:
     for stage in ("pretrain", "finetune"):
         for one in params[stage]["sizes"].values():
             one["epochs"] = 1
+    params["distill"]["students"]["nano"]["epochs"] = 1
     params["register"]["gate"]["minimum_AP"] = 0.0
     params["label"]["segment_frames"] = 4

@@ -159,8 +159,7 @@ def _distillations(recipe: Path, people: People, workers: int) -> list[Training]
     _, teacher = _finetuned(recipe, _teacher(recipe), people)
     token = find_size(teacher.size).embed_dim if config.takes_token else None
     for student in students:
-        sections = ["finetune.common", f"finetune.sizes.{student}", f"distill.students.{student}"]
-        sections = [one for one in sections if _is_there(recipe, one)]
+        sections = ["finetune.common", f"distill.students.{student}"]
         own = overlay(Recipe, recipe, *sections, apart=START_KEYS)
         architecture = architecture_of(recipe, own, student, sections, people.skeletons)
         found.append(

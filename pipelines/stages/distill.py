@@ -44,7 +44,7 @@ from vitpose.training.losses import distillation_loss, pose_loss
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Section `distill.common`; `distill.students.<student>` lies over the student's recipe."""
+    """Section `distill.common`. A student's recipe is `distill.students.<student>` over `finetune.common`."""
 
     method: Literal["output", "token", "both"] = "both"
     token: Literal["learned", "random", "none"] = "learned"
@@ -171,12 +171,12 @@ def main() -> None:
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    entries = (f"finetune.sizes.{given.name}", f"distill.students.{given.name}")
+    own = f"distill.students.{given.name}"
     distill(
         given.name,
-        params.size(*entries),
-        params.model(*entries),
-        params.overlay(Recipe, params.PARAMS, "finetune.common", *entries, apart=params.START_KEYS),
+        params.size(own),
+        params.model(own),
+        params.overlay(Recipe, params.PARAMS, "finetune.common", own, apart=params.START_KEYS),
         params.overlay(DistillConfig, params.PARAMS, "distill.common"),
         data=given.data,
         teacher=given.teacher,
