@@ -44,7 +44,7 @@ from vitpose.training.losses import distillation_loss, pose_loss
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Section `distill.common`. A student's recipe is `distill.students.<student>` over `finetune.common`."""
+    """Section `distill.common`. A recipe is `distill.students.<student>` over `finetune.common`."""
 
     method: Literal["output", "token", "both"] = "both"
     token: Literal["learned", "random", "none"] = "learned"
