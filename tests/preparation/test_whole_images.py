@@ -69,6 +69,6 @@ def test_whole_images_are_stored_once_and_entire(make_people, tmp_path):
     batches = list(
         image_loader(shards, crop_wh=CROP_WH, batch_size=3, seed=0, workers=0, whole_images=True)
     )
-    assert len(batches) == 1 and batches[0].shape == (3, 3, 64, 48)
+    assert len(batches) == 1 and batches[0].shape == (3, 64, 48, 3)
     crops = image_loader(shards, crop_wh=CROP_WH, batch_size=3, seed=0, workers=0)
     assert not next(iter(crops)).equal(batches[0])

@@ -119,6 +119,6 @@ def train_on(
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     torch.multiprocessing.start_processes(
-        _worker, (world_size, accumulate, port, cases, out), nprocs=world_size, start_method="fork"
+        _worker, (world_size, accumulate, port, cases, out), nprocs=world_size, start_method="spawn"
     )
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
