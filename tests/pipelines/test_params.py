@@ -174,13 +174,18 @@ def test_the_input_size_is_checked_wherever_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    read(tmp_path, "model: {image_hw: [128, 96], head: simple}")
-    assert params.image_hw() == params.model().image_hw == (128, 96)
+    entry = "\nfinetune: {sizes: {tiny: {epochs: 1}}}"
+
+    def model() -> params.ModelConfig:
+        return params.model("finetune.sizes.tiny")
+
+    read(tmp_path, "model: {image_hw: [128, 96], head: simple}" + entry)
+    assert params.image_hw() == model().image_hw == (128, 96)
     for text, message in (
         ("model: {image_hw: 128}", r"^model\.image_hw: got 128, expected a list"),
         ("model: {head: simple}", r"^model\.image_hw: missing"),
     ):
-        read(tmp_path, text)
-        for reading in (params.image_hw, params.model):
+        read(tmp_path, text + entry)
+        for reading in (params.image_hw, model):
             with pytest.raises(ValueError, match=message):
                 reading()
