@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.cli.counts import People, count_people
-from pipelines.cluster.pose import Recipe
+from pipelines.cluster.pose import Recipe, pose_config
 from pipelines.params import START_KEYS, ModelConfig, from_mapping, overlay, section
 from pipelines.stages.distill import DistillConfig
 from pipelines.stages.prepare import PrepareConfig
@@ -20,6 +20,7 @@ from pipelines.stages.token import TokenConfig
 from vitpose.models.config import PoseConfig
 from vitpose.models.sizes import find_size
 from vitpose.models.training_cost import Part, TrainingCost, mae_training, pose_training
+from vitpose.models.weights import Start
 from vitpose.skeletons.human import Skeleton
 
 
@@ -97,20 +98,8 @@ def architecture_of(
         )
     shown = tuple(skeletons[head] for head in ("", *config.heads))
     size = _size(recipe, sections, name)
-    return PoseConfig(
-        size=size,
-        skeletons=shown,
-        image_hw=model.image_hw,
-        stride=model.stride,
-        head=model.head,
-        head_channels=model.head_channels,
-        attention=model.attention,
-        window_hw=model.window_hw,
-        global_blocks=model.global_blocks,
-        patch_padding=model.patch_padding,
-        drop_path=config.for_size(size).drop_path,
-        experts=len(shown) if config.experts else 0,
-    )
+    architecture = pose_config(size, model, shown[0], config.for_size(size), Start())
+    return replace(architecture, skeletons=shown, experts=len(shown) if config.experts else 0)
 
 
 def _pretraining(recipe: Path, name: str, people: People, workers: int) -> Training:

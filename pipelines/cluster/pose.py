@@ -24,6 +24,7 @@ from vitpose.heatmap import SIGMA
 from vitpose.models.pose import PoseConfig, PoseModel, build_model
 from vitpose.models.sizes import find_size
 from vitpose.models.weights import Start, load_encoder, save_model
+from vitpose.skeletons.human import Skeleton
 from vitpose.training.checkpoint import best_of, final_weights
 from vitpose.training.engine import Loader, LossFunction
 from vitpose.training.loop import LoopConfig
@@ -95,12 +96,12 @@ class Recipe(LoopConfig):
 
 
 def pose_config(
-    size: str, model: ModelConfig, prepared: PreparedDataset, recipe: Recipe, start: Start
+    size: str, model: ModelConfig, skeleton: Skeleton, recipe: Recipe, start: Start
 ) -> PoseConfig:
-    """The architecture of a `size` for the prepared data's skeleton and the weights it starts from."""
+    """The architecture of a `size` for a skeleton and the weights it starts from."""
     return PoseConfig(
         size=size,
-        skeletons=(prepared.skeleton,),
+        skeletons=(skeleton,),
         image_hw=model.image_hw,
         stride=model.stride,
         head=model.head,

@@ -105,7 +105,7 @@ def distill(
     """
     prepared = load_prepared(data)
     recipe = recipe.for_size(size)
-    architecture = pose_config(size, model, prepared, recipe, read_start(init))
+    architecture = pose_config(size, model, prepared.skeleton, recipe, read_start(init))
     heatmaps = None if config.method == "token" else architecture.image_hw
     taught = PoseConfig.from_dict(read_config(teacher, "pose")["config"])
     check_teacher(taught, prepared.skeleton, str(teacher), heatmaps)

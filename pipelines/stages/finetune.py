@@ -45,7 +45,7 @@ def finetune(
     """Train a model of `size` on `data` from the weights in the folder `init`, and write it to `out`."""
     prepared = load_prepared(data)
     recipe = recipe.for_size(size)
-    architecture = pose_config(size, model, prepared, recipe, read_start(init))
+    architecture = pose_config(size, model, prepared.skeleton, recipe, read_start(init))
     architecture = with_heads(architecture, recipe, data)
     start = checked_start(architecture, init)
     recorded = params.as_plain(size=size, model=model, recipe=recipe, init=weights_digest(init))

@@ -48,12 +48,12 @@ def test_the_defaults_are_the_published_recipe() -> None:
 def test_what_is_not_given_is_the_sizes_own(size: str, prepared: Path) -> None:
     model = ModelConfig(image_hw=(64, 48))
     own = RECIPE.for_size(size)
-    config = pose_config(size, model, load_prepared(prepared), own, Start())
+    config = pose_config(size, model, load_prepared(prepared).skeleton, own, Start())
     assert own.optim.layer_decay == SIZES[size].layer_decay
     assert config.drop_path_rate == SIZES[size].drop_path
     given = replace(RECIPE, optim=OptimConfig(layer_decay=1.0), drop_path=0.25).for_size(size)
     assert given.optim.layer_decay == 1.0
-    config = pose_config(size, model, load_prepared(prepared), given, Start())
+    config = pose_config(size, model, load_prepared(prepared).skeleton, given, Start())
     assert config.drop_path_rate == 0.25 and config.skeletons == (load_prepared(prepared).skeleton,)
 
 
@@ -68,7 +68,9 @@ def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> Non
 
 def test_an_input_size_that_does_not_divide_is_refused(prepared: Path) -> None:
     with pytest.raises(ValueError, match="120 x 96"):
-        pose_config("nano", ModelConfig(image_hw=(120, 96)), load_prepared(prepared), RECIPE, Start())
+        pose_config(
+            "nano", ModelConfig(image_hw=(120, 96)), load_prepared(prepared).skeleton, RECIPE, Start()
+        )
 
 
 @pytest.mark.parametrize(("rank", "size"), [(0, 1), (1, 4)])

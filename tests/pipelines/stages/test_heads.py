@@ -75,7 +75,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def architecture(place: Path, recipe: Recipe) -> PoseConfig:
     data = place / "prepared"
-    plain = pose_config("nano", MODEL, load_prepared(data), recipe.for_size("nano"), Start())
+    plain = pose_config("nano", MODEL, load_prepared(data).skeleton, recipe.for_size("nano"), Start())
     return with_heads(plain, recipe, data)
 
 
