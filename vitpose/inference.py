@@ -8,6 +8,7 @@ neither training nor metrics; `annotation_inference` asks it about every box of 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from vitpose.geometry import (
 )
 from vitpose.heatmap import BLUR_KERNEL, blur_sigma_of, decode, flip_back
 from vitpose.models.pose import HeatmapModel
-from vitpose.pixels import to_model_input
+from vitpose.pixels import batch_to_model_input
 from vitpose.skeletons.human import Skeleton
 
 _LONGEST_SIDE = 32766  # cv2.warpAffine addresses pixels with 16 bits
@@ -135,6 +136,8 @@ class PosePredictor:
         self.skeleton: Skeleton = model.config.skeletons[self.head]
         height, width = model.config.image_hw
         self.crop_wh = (int(width), int(height))
+        self.seconds = {"crop": 0.0, "forward": 0.0, "heatmaps": 0.0}
+        """Spent so far on crops from images, on the model, on keypoints from its maps."""
 
     def __call__(self, image: Image, bboxes_xywh: ArrayLike) -> Poses:
         """Keypoints of the boxes of one image.
@@ -164,8 +167,10 @@ class PosePredictor:
             pending = self._pending(bboxes)
             waiting.append(pending)
             for n in range(len(bboxes)):
+                started = perf_counter()
                 matrix = crop_matrix(pending.centers[n], pending.extents[n], self.crop_wh)
                 warp_image(image, matrix, self.crop_wh, out=crops[len(filled)])
+                self.seconds["crop"] += perf_counter() - started
                 filled.append((pending, n))
                 if len(filled) == self.batch_size:
                     self._predict(crops, filled)
@@ -199,8 +204,11 @@ class PosePredictor:
         count = len(filled)
         if self.fixed_shape:
             crops[count:] = crops[0]
-        images = torch.from_numpy(to_model_input(crops if self.fixed_shape else crops[:count]))
-        maps = self.heatmaps(images)[:count].cpu().numpy()
+        started = perf_counter()
+        pixels = torch.from_numpy(crops if self.fixed_shape else crops[:count])
+        maps = self.heatmaps(batch_to_model_input(pixels, self.device))[:count].cpu().numpy()
+        done = perf_counter()
+        self.seconds["forward"] += done - started
         rules = self.protocol
         keypoints_heatmap, scores = decode(maps, rules.blur_kernel, rules.blur_sigma)
         keypoints = heatmap_to_image(
@@ -213,6 +221,7 @@ class PosePredictor:
             pending.poses.keypoints[n] = keypoints[i]
             pending.poses.scores[n] = scores[i]
             pending.missing -= 1
+        self.seconds["heatmaps"] += perf_counter() - done
 
 
 def _checked_image(image: Image) -> Image:

@@ -1,4 +1,4 @@
-"""Commands on label datasets: label, verify, export-labels."""
+"""Commands on label datasets: label, verify."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,22 +14,27 @@ def add_commands(app: typer.Typer) -> None:
     """Put this module's commands into the program."""
     app.command(no_args_is_help=True)(label)
     app.command(no_args_is_help=True)(verify)
-    app.command(name="export-labels", no_args_is_help=True)(export_labels)
 
 
 def label(
     archive: Annotated[Path, typer.Argument(help="A folder of videos, or one video.")],
-    model: Annotated[str, typer.Option(help="A model folder or an MLflow URI.")],
+    model: Annotated[str, typer.Option(metavar="M", help="A model folder or an MLflow URI.")],
     out: Annotated[Path, typer.Option(help="The label dataset to write, or to complete.")],
     detector: Annotated[
         str | None,
-        typer.Option(help="yolox:FILE.onnx, torchvision:NAME[:WEIGHTS], hog or frame."),
+        typer.Option(
+            metavar="D",
+            help="onnx:FILE.onnx[:CLASS] (YOLOX, RT-DETR, D-FINE or RF-DETR; person by default), "
+            "torchvision:NAME[:WEIGHTS], hog, frame or a name of `vitpose detector list`; default its "
+            "first.",
+        ),
     ] = None,
     boxes: Annotated[
         str | None,
         typer.Option(
+            metavar="PATH",
             help="Instead of a detector: a boxes file or a folder with one a video (COCO json, MOT "
-            "txt, Parquet), or ground_truth for a built-in archive."
+            "txt, Parquet), or ground_truth for a built-in archive.",
         ),
     ] = None,
     detect_every: Annotated[
@@ -41,16 +46,39 @@ def label(
     ] = False,
     head: Annotated[
         str | None,
-        typer.Option(help="Of a model with several: its skeleton's name; default the first."),
+        typer.Option(
+            metavar="NAME", help="Of a model with several: its skeleton's name; default the first."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Crops in a forward pass.")] = 32,
     segment_frames: Annotated[int, typer.Option(help="Frames of a unit of work.")] = 256,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster; default RAY_ADDRESS, else this machine.")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A Ray cluster; default RAY_ADDRESS, else this machine."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Remove what another model or setting left in OUT.")
     ] = False,
+    affected_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Label anew what this version made (3, or vitpose/3), and nothing else: OUT is left as "
+            "it is where another made it."
+        ),
+    ] = None,
+    retry_quarantined: Annotated[
+        bool,
+        typer.Option(
+            "--retry-quarantined", help="Try units again that were given up: they ended their process."
+        ),
+    ] = False,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            help="Seconds in which a process must finish a frame; else it is ended, and with it the "
+            "attempt at its unit, which has three."
+        ),
+    ] = 600,
 ) -> None:
     """Label every frame of an archive of videos, on this machine or on a Ray cluster.
 
@@ -58,18 +86,29 @@ def label(
     sets the number of processes. Exit status 3 where a video could not be labelled; manifest.json
     says which and why.
 
-    Example: vitpose label videos --model models:/vitpose@champion --detector yolox:yolox_s.onnx
+    Example: vitpose label videos --model models:/vitpose@champion --detector onnx:yolox_s.onnx
     --out labels
     """
-    if (detector is None) == (boxes is None):
+    if detector is not None and boxes is not None:
         raise typer.BadParameter("give one of --detector and --boxes", param_hint="--detector")
+    if time_limit < 1:
+        raise typer.BadParameter(f"expected at least 1 s, got {time_limit}", param_hint="--time-limit")
     from vitpose.files import check_local
-    from vitpose.labels.plan import LabelConfig, check_request
+    from vitpose.labels.account import bound, told
+    from vitpose.labels.plan import LabelConfig, check_request, list_videos
+    from vitpose.video.known_detectors import detector_at
 
     check_local(archive, out, boxes)
+    if detector == "hog":
+        typer.echo(
+            "hog finds few people (.015 of those in coco_mini, where a small YOLOX finds .69): use it to "
+            "try things out, and a network (onnx:FILE.onnx) for labels",
+            err=True,
+        )
 
+    list_videos(archive)  # before a detector is fetched
     config = LabelConfig(
-        detector=detector,
+        detector=detector_at(detector) if boxes is None else None,
         boxes=boxes,
         detect_every=detect_every,
         box_threshold=box_threshold,
@@ -84,7 +123,18 @@ def label(
 
     found = resolve_model(model)  # an alias is looked up here, once; the labels name the version
     reference = model_ref(found.folder, found.name, found.version, found.weights_digest)
-    run = label_archive(archive, out, found.folder, reference, config, address=address, replace=replace)
+    run = label_archive(
+        archive,
+        out,
+        found.folder,
+        reference,
+        config,
+        address=address,
+        replace=replace,
+        affected_by=affected_by,
+        retry_quarantined=retry_quarantined,
+        stall_s=time_limit,
+    )
     videos = run.manifest["videos"]
     typer.echo(
         f"{out}: {len(videos)} videos, {sum(v['frames'] for v in videos)} frames, "
@@ -92,14 +142,16 @@ def label(
         f"{run.units_before} were there"
     )
     if run.frames_done:
-        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run.worker_seconds.items())
         rate = run.frames_done / run.seconds
+        spent = told(run.worker_seconds)
         typer.echo(f"{run.seconds:.1f} s, {rate:.1f} frames/s; time of the workers: {spent}")
     for entry in run.manifest["quarantined"]:
         typer.echo(f"not labelled: {entry['video']}: {entry['reason']}", err=True)
     for video in videos:
         if video["undecodable"]:
             typer.echo(f"{video['video']}: {video['undecodable']} frames do not decode", err=True)
+    if run.frames_done:
+        typer.echo(bound(run.worker_seconds))
     if run.partial:
         raise typer.Exit(PARTIAL)
 
@@ -127,25 +179,3 @@ def verify(labels: Labels) -> None:
         raise typer.Exit(1)
     if report.quarantined or report.undecodable:
         raise typer.Exit(PARTIAL)
-
-
-def export_labels(
-    labels: Labels,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
-    form: Annotated[
-        str, typer.Option("--format", help="coco (annotations with track ids) or coco-results.")
-    ] = "coco",
-    threshold: Annotated[
-        float, typer.Option(help="coco: keypoints that score less count as not labelled.")
-    ] = 0.3,
-) -> None:
-    """Write labels in the format of another tool.
-
-    Example: vitpose export-labels labels --format coco --out labels.json
-    """
-    from vitpose.files import check_local
-    from vitpose.labels.export import export_labels as export
-
-    check_local(labels, out)
-    count = export(labels, out, form=form, threshold=threshold)
-    typer.echo(f"{out}: {count} persons")

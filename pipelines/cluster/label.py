@@ -1,58 +1,60 @@
 """Labelling on Ray: the plan is made, units that have no file are done, videos are put together.
 
-One row of the Ray Data job is one unit of work; the actor that decodes it also runs the model, and only
-a small status crosses the object store. A unit that has a file is done, so a run may be killed at any
-moment, on any machine, and started again.
+A unit that has a file is done, so a run may be killed at any moment, on any machine, and started again
+(`label_units` has the processes). One run at a time works in an output folder (`lease`).
 
 `start` says where it runs. All machines must see archive, labels and model folder under the same
 absolute path.
 """
 
 import dataclasses
-import json
-import logging
+import socket
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from itertools import cycle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.data
-
 from pipelines import place
-from pipelines.cluster.progress import Progress
+from pipelines.cluster.label_units import do_units, plan_on
+from pipelines.cluster.lease import Lease
 from pipelines.cluster.start import Cluster
 from vitpose.exchange.deployed import read_description
 from vitpose.files import check_local
-from vitpose.labels.merge import is_partial, merge_video, stale_files, sweep, tidy, write_manifest
+from vitpose.labels.account import add_run, bound, total
+from vitpose.labels.attempts import given_up, mark_of
+from vitpose.labels.merge import (
+    is_partial,
+    known_entries,
+    merge_video,
+    stale_files,
+    sweep,
+    tidy,
+    write_manifest,
+)
 from vitpose.labels.plan import (
     GROUND_TRUTH,
     LabelConfig,
     ModelRef,
     Plan,
     Unit,
-    VideoPlan,
     assemble,
     check_request,
     list_videos,
     plan_video,
     settings_of,
+    unit_file,
+    video_path,
 )
-from vitpose.labels.schema import MANIFEST, PLAN, write_json
-from vitpose.labels.unit import UnitWorker, unit_file
+from vitpose.labels.schema import MANIFEST, PLAN, UNITS, read_json, write_json
+from vitpose.labels.unit import STALL_S, UnitWorker
 from vitpose.models.pose import PoseConfig
 from vitpose.video.detectors import detector_file
-from vitpose.video.packets import Segment
 
-IN_DRIVER = 64
-"""The driver itself plans up to this many videos: a cluster takes longer to start."""
+IN_DRIVER_S = 30.0
+"""The driver itself plans what takes it about so long: a cluster takes ten seconds to start."""
 
-
-MERGERS = 2
-"""Processes that put videos together, half a gigabyte each."""
+VIDEO_S, BYTES_A_SECOND = 0.0015, 5e8
+"""What planning takes: to open a video, and to read it for its digest (an SSD; measured)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,10 @@ class LabelRun:
     frames_done: int
     """In this run."""
     seconds: float
+    plan_seconds: float
+    """Of them, until the plan was made."""
     worker_seconds: dict[str, float]
-    """Where the workers' time went: decode, detect, pose."""
+    """Where the workers' time went, by stage (`vitpose.labels.account`)."""
 
     @property
     def partial(self) -> bool:
@@ -85,6 +89,9 @@ def label_archive(
     *,
     address: str | None = None,
     replace: bool = False,
+    affected_by: str | None = None,
+    retry_quarantined: bool = False,
+    stall_s: float = STALL_S,
 ) -> LabelRun:
     """Label every video of an archive; does what is missing and nothing else.
 
@@ -94,10 +101,14 @@ def label_archive(
         model_folder: holds the model that `model` names.
         address: of a Ray cluster; default RAY_ADDRESS, else a local one.
         replace: remove what other runs (another model, other settings) left in `out`.
+        affected_by: the version (3, vitpose/3 or models:/vitpose/3) whose labels `out` holds; they, and
+            nothing else, are replaced.
+        retry_quarantined: try units again that were given up because they took their process down.
+        stall_s: a process that finishes no frame for so long is ended, and its unit's attempt with it.
 
     Raises:
-        ValueError: bad settings, a head that the model has not, or `out` holds another run's labels and
-            not `replace`.
+        ValueError: bad settings, a head that the model has not, `out` holds another run's labels and
+            not `replace`, or another run works there now.
     """
     started = time.perf_counter()
     check_local(archive, out, config.boxes)
@@ -106,7 +117,6 @@ def label_archive(
     check_request(config, archive)
     sigmas = _sigmas(model_folder, config)
     settings = settings_of(config, model, archive)
-    videos = list_videos(archive)
     worker = UnitWorker(
         archive=archive,
         out=out,
@@ -114,37 +124,67 @@ def label_archive(
         config=config,
         lineage={**settings, "code_commit": place.git_commit()},
         threads=place.threads(1),
+        stall_s=stall_s,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    sweep(out)
-    with Cluster(address) as cluster:
-        if len(videos) <= IN_DRIVER:
-            planned = [plan_video(archive, video, settings) for video in videos]
-        else:
-            cluster.start(len(videos))
-            task = ray.remote(num_cpus=0.5)(plan_video)
-            planned = ray.get([task.remote(archive, video, settings) for video in videos])
-        plan = assemble(settings, planned)
+    if affected_by is not None:
+        check_made_by(out, affected_by, model)
+    replace = replace or affected_by is not None
+    with Lease(out) as lease, Cluster(address) as cluster:
+        sweep(out)
+        plan = _plan(archive, settings, cluster)
+        planned = time.perf_counter()
         _settle(out, plan, replace)
-        missing = _missing(out, plan)
+        missing = _missing(out, plan, retry_quarantined)
+        before = len(plan.units) - len(missing) - len(list((out / UNITS).glob("[!.]*.failed")))
+        entries = known_entries(out)
+        statuses: list[dict[str, Any]] = []
         if missing:
             (out / MANIFEST).unlink(missing_ok=True)  # until the end, nothing here looks finished
             cluster.start(len(missing))
-        statuses = _do(worker, plan, missing, cluster) if missing else []
-    for video in plan.videos:  # those whose units were all there, and were never put together
-        merge_video(video, out, sigmas)
-    manifest = write_manifest(out, plan, {s["unit"]: s["error"] for s in statuses if s["error"]})
-    tidy(out)
-    done = [s for s in statuses if not s["error"]]
-    spent = {k: round(sum(s[f"{k}_s"] for s in done), 3) for k in ("decode", "detect", "pose")}
-    return LabelRun(
-        manifest=manifest,
-        units_done=len(done),
-        units_before=len(plan.units) - len(missing),
-        frames_done=sum(s["frames"] for s in done),
-        seconds=time.perf_counter() - started,
-        worker_seconds=spent,
-    )
+            statuses, made = do_units(worker, plan, missing, cluster, sigmas, lease.check)
+            entries |= made
+        for video in plan.videos:  # those whose units were all there, and were never put together
+            merge_video(video, out, sigmas)
+        lease.check()
+        failed = {s["unit"]: s["error"] for s in statuses if s["error"]}
+        manifest = write_manifest(out, plan, failed, entries)
+        tidy(out)
+        done = [s for s in statuses if not s["error"]]
+        run = LabelRun(
+            manifest=manifest,
+            units_done=len(done),
+            units_before=before,
+            frames_done=sum(s["frames"] for s in done),
+            seconds=time.perf_counter() - started,
+            plan_seconds=planned - started,
+            worker_seconds=total(s["seconds"] for s in done),
+        )
+        if done:
+            add_run(out, _account(run))
+    return run
+
+
+def _account(run: LabelRun) -> dict[str, Any]:
+    return {
+        "ended": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "host": socket.gethostname(),
+        "units": run.units_done,
+        "frames": run.frames_done,
+        "seconds": round(run.seconds, 3),
+        "plan_seconds": round(run.plan_seconds, 3),
+        "worker_seconds": run.worker_seconds,
+        "bound": bound(run.worker_seconds),
+    }
+
+
+def _plan(archive: Path, settings: dict[str, Any], cluster: Cluster) -> Plan:
+    videos = list_videos(archive)
+    size = sum(video_path(archive, video).stat().st_size for video in videos)
+    if size / BYTES_A_SECOND + VIDEO_S * len(videos) <= IN_DRIVER_S:
+        planned = [plan_video(archive, video, settings) for video in videos]
+    else:
+        planned = plan_on(cluster, archive, videos, settings)
+    return assemble(settings, planned)
 
 
 def _absolute(config: LabelConfig) -> LabelConfig:
@@ -169,79 +209,32 @@ def model_ref(folder: Path, name: str | None, version: str | None, weights_diges
     )
 
 
-class _Actor:
-    """A process of the cluster: loads model and detector once, then does units."""
-
-    def __init__(self, worker: UnitWorker) -> None:
-        worker.load()
-        self.worker = worker
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        raw = json.loads(row["unit"])
-        segment = Segment(**raw.pop("segment"))
-        return self.worker(Unit(**raw, segment=segment))
-
-
-class _Merger:
-    """A process of the cluster that puts videos together, one after the other.
-
-    Two of them do it for any number of videos. As tasks of their own, six hundred short videos took a
-    process each, half a gigabyte of imports every time. What it does may be done again, so a merger that
-    dies is started anew with what it had to do.
-    """
-
-    def __init__(self, out: Path, sigmas: tuple[float, ...]) -> None:
-        self.out, self.sigmas = out, sigmas
-
-    def merge(self, video: VideoPlan) -> bool:
-        return merge_video(video, self.out, self.sigmas)
+def check_made_by(out: Path, version: str, model: ModelRef) -> None:
+    """`ValueError` unless the labels in `out` were made by that version, and `model` is another."""
+    wanted = version.removeprefix("models:/")
+    if not (out / PLAN).is_file():
+        raise ValueError(f"{out} holds no labels, so none by {version}; leave --affected-by out")
+    made = read_json(out / PLAN)["settings"]["model"]
+    if wanted not in (made["version"], f"{made['name']}/{made['version']}"):
+        by = f"{made['name']}/{made['version']}" if made["version"] else "a folder"
+        raise ValueError(f"{out} was labelled by {by}, not by {version}; it is left as it is")
+    if model.weights_digest == made["weights_digest"]:
+        raise ValueError(f"--model is {version} itself; give the model to label with instead")
 
 
-def _do(worker: UnitWorker, plan: Plan, missing: list[Unit], cluster: Cluster) -> list[dict[str, Any]]:
-    """Do the units that are missing; each video is put together when its last unit is done."""
-    rows = [{"unit": json.dumps(asdict(unit))} for unit in missing]
-    size = cluster.size(len(rows))
-    items = ray.data.from_items(rows, override_num_blocks=len(rows))
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # Ray sets it anew with the first data set
-    dataset = items.map(
-        _Actor,  # type: ignore[arg-type]  # Ray takes classes too
-        fn_constructor_args=(worker,),
-        compute=ray.data.ActorPoolStrategy(size=size),
-        num_cpus=worker.threads if not cluster.gpus else 1,
-        num_gpus=1 if cluster.gpus else 0,
-    )
-    open_units = Counter(unit.video for unit in missing)
-    by_name = {video.video: video for video in plan.videos}
-    sigmas = _sigmas(worker.model_folder, worker.config)
-    merger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Merger)
-    mergers: Any = cycle(
-        [merger.remote(worker.out, sigmas) for _ in range(min(MERGERS, len(open_units)))]
-    )
-    merging, statuses = [], []
-    total = sum(unit.segment.stop - unit.segment.start for unit in missing)
-    with Progress("label", total, "frames") as progress:
-        for status in dataset.iter_rows():
-            statuses.append(status)
-            progress.advance(int(status["frames"]), _remark(status))
-            open_units[status["video"]] -= 1
-            if not open_units[status["video"]]:
-                merging.append(next(mergers).merge.remote(by_name[status["video"]]))
-    ray.get(merging)
-    return statuses
-
-
-def _remark(status: Mapping[str, Any]) -> str:
-    return f"{status['unit']}: {status['error']}" if status["error"] else ""
-
-
-def _missing(out: Path, plan: Plan) -> list[Unit]:
-    return [
-        unit
-        for video in plan.videos
-        if not (out / video.file).is_file()
-        for unit in video.units
-        if not unit_file(out, unit).is_file()
-    ]
+def _missing(out: Path, plan: Plan, retry_quarantined: bool) -> list[Unit]:
+    """Units without a file; those given up are not missing, unless they are to be tried again."""
+    missing = []
+    for video in plan.videos:
+        if (out / video.file).is_file():
+            continue
+        for unit in video.units:
+            file = unit_file(out, unit)
+            if retry_quarantined:
+                mark_of(file).unlink(missing_ok=True)
+            if not file.is_file() and given_up(file) is None:
+                missing.append(unit)
+    return missing
 
 
 def _settle(out: Path, plan: Plan, replace: bool) -> None:

@@ -33,6 +33,8 @@ class Progress:
         self.task, self.total, self.unit = task, total, unit
         self.file = file or sys.stderr
         self.done = 0
+        self.note = ""
+        """Shown at the end of a line."""
         self.started = self.shown = time.monotonic()
         self.live = self.file.isatty()
         self.every = 0.5 if self.live else SECONDS_A_LINE
@@ -60,6 +62,8 @@ class Progress:
             text += f"  {clock(spent)}"
         elif rate > 0:
             text += f"  {clock((self.total - self.done) / rate)} left"
+        if self.note and not last:
+            text += f"  ({self.note})"
         self._print(text, end="" if self.live and not last else "\n")
 
     def _print(self, text: str, end: str = "\n") -> None:

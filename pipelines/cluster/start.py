@@ -38,6 +38,7 @@ class Cluster:
     def start(self, rows: int) -> None:
         """Connect, or start a local Ray for so many rows of work."""
         if not ray.is_initialized():
+            place.check_interpreter()
             self.ours = True
             if self.address:
                 place.check_ray(self.address)

@@ -19,6 +19,7 @@ from pipelines.params import PARAMS, from_mapping, section
 from pipelines.registry.versions import resolve_model
 from pipelines.stages import entry
 from vitpose.files import write_json
+from vitpose.labels.account import bound
 from vitpose.labels.plan import LabelConfig
 from vitpose.labels.schema import skeleton_of
 from vitpose.labels.scoring import score_labels
@@ -43,6 +44,16 @@ def label(config: LabelConfig, *, champion: Path, archive: Path, out: Path) -> d
             figures["against_ground_truth"] = score_labels(out, truth, skeleton)
         _log(run_id, figures)
         return {**figures, "model": asdict(reference), "run_id": run_id}
+
+
+def waits_for(champion: Path) -> str | None:
+    """What there is to wait for before anything is labelled: a champion, where none is pinned."""
+    if not champion.is_file():
+        return None  # `pinned_model` says so
+    pinned = json.loads(champion.read_text())
+    if pinned.get("version"):
+        return None
+    return f"a champion: no model of {pinned.get('name')!r} has passed the gate (section register.gate)"
 
 
 def pinned_model(champion: Path) -> str:
@@ -71,6 +82,7 @@ def _figures(run: LabelRun, report: VerifyReport) -> dict[str, Any]:
         "seconds": round(run.seconds, 2),
         "frames_per_second": round(run.frames_done / run.seconds, 2),
         "worker_seconds": run.worker_seconds,
+        "bound": bound(run.worker_seconds),
     }
 
 
@@ -89,13 +101,18 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     given = parser.parse_args()
     config = from_mapping(LabelConfig, section(PARAMS, "label"), "label")
+    if (waiting := waits_for(given.champion)) is not None:
+        given.out.mkdir(parents=True, exist_ok=True)  # for DVC; what an earlier champion labelled stays
+        write_json(given.metrics, {"waits_for": waiting})
+        print(f"nothing was labelled: it waits for {waiting}")
+        return
     figures = label(config, champion=given.champion, archive=given.archive, out=given.out)
     write_json(given.metrics, figures)
     for quarantined in figures["quarantined"]:
         print(f"quarantined: {quarantined['video']}: {quarantined['reason']}", file=sys.stderr)
     print(
         f"{figures['videos']} videos, {figures['frames']} frames, {figures['persons']} persons, "
-        f"{len(figures['quarantined'])} quarantined"
+        f"{len(figures['quarantined'])} quarantined; {figures['bound']}"
     )
 
 

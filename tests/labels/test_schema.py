@@ -1,7 +1,9 @@
 """Labels are whole or say what is missing; nothing that is changed afterwards goes unnoticed."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.labelling import CONFIG, label_here, write_archive, write_model
+from vitpose.labels.attempts import ATTEMPTS, attempt, given_up
 from vitpose.labels.export import export_labels
 from vitpose.labels.merge import is_partial, stale_files
-from vitpose.labels.plan import LabelConfig, ModelRef, plan_video, settings_of
+from vitpose.labels.plan import LabelConfig, ModelRef, plan_video, settings_of, unit_file
 from vitpose.labels.schema import (
     NO_PERSON,
     PERSON,
@@ -24,7 +27,7 @@ from vitpose.labels.schema import (
     skeleton_of,
 )
 from vitpose.labels.scoring import score_labels
-from vitpose.labels.unit import ATTEMPTS, UnitWorker, unit_file
+from vitpose.labels.unit import UnitWorker
 from vitpose.labels.verify import verify
 from vitpose.preparation.readers.coco import read_coco
 from vitpose.skeletons.human import COCO_17
@@ -173,11 +176,16 @@ def test_a_unit_that_kills_its_process_is_given_up(archive: Path, model: Path, t
     )
     worker.load()
     unit = plan.units[0]  # type: ignore[union-attr]
-    note = unit_file(tmp_path, unit).with_suffix(".attempts")
-    note.parent.mkdir()
-    note.write_bytes(b"." * ATTEMPTS)  # what that many killed processes leave
-    assert "died" in worker(unit)["error"]
-    assert worker(unit)["error"] == ""  # the note is gone, so another run tries again
+    for attempts in range(ATTEMPTS):
+        assert given_up(unit_file(tmp_path, unit)) is None, attempts
+        if not os.fork():
+            with attempt(unit_file(tmp_path, unit), 60):
+                os.kill(os.getpid(), signal.SIGABRT)
+        os.wait()
+    reason = "its process died 3 times on it (Aborted)"
+    assert worker(unit)["error"] == reason == given_up(unit_file(tmp_path, unit))
+    assert worker(unit)["error"] == ""  # asked for once more, it is tried, and the mark is gone
+    assert given_up(unit_file(tmp_path, unit)) is None
 
 
 def test_damaged_frames_are_rows(archive: Path, model: Path, tmp_path: Path) -> None:
@@ -284,7 +292,7 @@ def test_both_exports_serve_as_boxes(form: str, finished: Path, archive: Path, t
 
 def test_an_unknown_export_format_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown format"):
-        export_labels(finished, tmp_path / "x", form="csv")
+        export_labels(finished, tmp_path / "x", form="yolo")
 
 
 def test_true_keypoints_score_full_marks(finished: Path, archive: Path, tmp_path: Path) -> None:

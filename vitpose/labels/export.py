@@ -1,126 +1,104 @@
-"""Label datasets in other formats: COCO.
+"""Label datasets in other formats: which there are, and where their files go.
 
-Two kinds of COCO file: `coco` is annotations (images, annotations with `track_id`, categories), for
-annotation tools and training; `coco-results` is the list of detections that evaluators read. An
-image stands for a frame: id from 1 in order of video and frame, the same in both kinds, `file_name`
-VIDEO/000012.jpg. Both say `video` and `frame_index` too, since `video.boxes` takes a bare id of results
-for a frame index from 0. Frames without people have an image too. Written piece by piece, so that an
-archive need not fit into memory.
+`coco`, `coco-results` and `csv` are one file for all videos. The others are a folder with a file a video,
+named as the video is with the ending appended (`street.mp4` -> `street.mp4.txt`; of `openpose`, a
+folder `street_json`). Written as they are read, so that an archive need not fit into memory, and whole or
+not at all.
 """
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TextIO
+from pathlib import Path, PurePosixPath
 
-import pyarrow.parquet as pq
+from vitpose.files import whole_file, whole_folder
+from vitpose.labels.formats.coco import write_annotations, write_results
+from vitpose.labels.formats.cvat import write_cvat
+from vitpose.labels.formats.deeplabcut import write_deeplabcut
+from vitpose.labels.formats.mmpose import write_mmpose
+from vitpose.labels.formats.mot import write_mot
+from vitpose.labels.formats.nwb import write_nwb
+from vitpose.labels.formats.openpose import check_openpose, write_openpose
+from vitpose.labels.formats.packages import NEEDED, needed
+from vitpose.labels.formats.sleap import write_slp
+from vitpose.labels.formats.table import write_table
+from vitpose.labels.reading import LabelledVideo, labelled_videos
 
-from vitpose.files import whole_file
-from vitpose.labels.schema import PERSON, UNDECODABLE, read_manifest, skeleton_of
-from vitpose.skeletons.files import coco_category
-
-FORMATS = ("coco", "coco-results")
+ONE_FILE = ("coco", "coco-results", "csv")
+ONE_A_VIDEO = ("mmpose", "openpose", "cvat", "mot", "deeplabcut", "sleap", "nwb")
+FORMATS = (*ONE_FILE, *ONE_A_VIDEO)
 
 
-def export_labels(labels: Path, target: Path, *, form: str, threshold: float = 0.3) -> int:
-    """Write the labels as one file; returns the number of persons.
+def export_labels(
+    labels: Path, target: Path, *, form: str, threshold: float = 0.3, smoothed: str | None = None
+) -> int:
+    """Write the labels in a format of `FORMATS`; returns the number of persons.
 
     Args:
-        form: `coco` or `coco-results`.
-        threshold: for `coco`, where visibility is 2 for keypoints that score at least this, else 0;
-            the annotation's `scores` keep the scores.
+        target: a file, or for a format of one file a video a folder that is not there or empty.
+        threshold: keypoints that score less are not labelled in `coco` and occluded in `cvat`.
+        smoothed: name of a smoothed layer (`labels.smoothing`) whose keypoints are written.
+
+    Raises:
+        FileNotFoundError: no finished label dataset, or no such layer.
+        ValueError: another format; a folder with files in it; labels that the format cannot hold; a
+            package that is not installed.
     """
     if form not in FORMATS:
         raise ValueError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
-    with whole_file(target) as beside, beside.open("w") as file:
-        if form == "coco-results":
-            return _write_results(labels, file)
-        return _write_annotations(labels, file, threshold)
+    for module in NEEDED.get(form, ()):
+        needed(module)
+    check_target(target, folder=form in ONE_A_VIDEO)
+    videos = labelled_videos(labels, smoothed)
+    if form in ONE_FILE:
+        with whole_file(target) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            if form == "coco-results":
+                return write_results(videos, file)
+            if form == "csv":
+                return write_table(videos, file)
+            return write_annotations(videos, file, threshold)
+    if form == "openpose":
+        check_openpose(videos[0].skeleton)
+    with whole_folder(target) as folder:
+        return sum(_write_video(video, _place(folder, video), form, threshold) for video in videos)
 
 
-def _frames(labels: Path) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """(image id, the video's manifest entry, row) of every row."""
-    first = 1
-    for entry in read_manifest(labels)["videos"]:
-        for batch in pq.ParquetFile(labels / entry["file"]).iter_batches(4096):
-            for row in batch.to_pylist():
-                yield first + row["frame_index"], entry, row
-        first += entry["frames"]
+def check_target(target: Path, *, folder: bool) -> None:
+    """Refuse a place that holds something else: a folder for a file, or what is not an empty folder."""
+    if not folder and target.is_dir():
+        raise ValueError(f"{target} is a folder, and this format is one file; name a file")
+    if folder and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+        raise ValueError(
+            f"{target} is there, and this format is a folder of files; name one that is new or empty"
+        )
 
 
-def _write_results(labels: Path, file: TextIO) -> int:
-    count = 0
-    file.write("[")
-    for image_id, entry, row in _frames(labels):
-        if row["status"] != PERSON:
-            continue
-        result = {
-            "image_id": image_id,
-            "video": entry["video"],
-            "frame_index": row["frame_index"],
-            "category_id": 1,
-            "bbox": _rounded(row["bbox_xywh"]),
-            "bbox_score": round(row["bbox_score"], 5),
-            "keypoints": _triples(row["keypoints"], [round(s, 4) for s in row["scores"]]),
-            "score": round(row["bbox_score"] * sum(row["scores"]) / len(row["scores"]), 5),
-            "track_id": row["track_id"],
-        }
-        file.write(("," if count else "") + "\n" + json.dumps(result))
-        count += 1
-    file.write("\n]\n")
-    return count
+def _place(folder: Path, video: LabelledVideo) -> Path:
+    """Where a video's file goes, without the format's ending."""
+    parts = PurePosixPath(video.name).parts
+    if PurePosixPath(video.name).is_absolute() or ".." in parts:
+        raise ValueError(f"the manifest names a video {video.name!r} outside its archive; it is damaged")
+    place = folder.joinpath(*parts)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
-def _write_annotations(labels: Path, file: TextIO, threshold: float) -> int:
-    file.write('{"images": [')
-    last = 0
-    for image_id, entry, row in _frames(labels):
-        if image_id == last:
-            continue
-        image = {
-            "id": image_id,
-            "file_name": f"{entry['video']}/{row['frame_index']:06d}.jpg",
-            "video": entry["video"],
-            "frame_index": row["frame_index"],
-            "width": entry["width"],
-            "height": entry["height"],
-        }
-        if row["status"] == UNDECODABLE:
-            image["undecodable"] = True
-        file.write(("," if last else "") + "\n" + json.dumps(image))
-        last = image_id
-    file.write('\n], "annotations": [')
-    count = 0
-    for image_id, _, row in _frames(labels):
-        if row["status"] != PERSON:
-            continue
-        visibility = [2 if score >= threshold else 0 for score in row["scores"]]
-        annotation = {
-            "id": count + 1,
-            "image_id": image_id,
-            "category_id": 1,
-            "track_id": row["track_id"],
-            "bbox": _rounded(row["bbox_xywh"]),
-            "area": round(row["bbox_xywh"][2] * row["bbox_xywh"][3], 2),
-            "iscrowd": 0,
-            "keypoints": _triples(row["keypoints"], visibility),
-            "num_keypoints": sum(v > 0 for v in visibility),
-            "score": round(row["bbox_score"], 5),
-            "scores": [round(score, 4) for score in row["scores"]],
-        }
-        file.write(("," if count else "") + "\n" + json.dumps(annotation))
-        count += 1
-    file.write('\n], "categories": ' + json.dumps([coco_category(skeleton_of(labels))]) + "}\n")
-    return count
+def _write_video(video: LabelledVideo, place: Path, form: str, threshold: float) -> int:
+    def ending(suffix: str) -> Path:
+        return place.with_name(f"{place.name}{suffix}")
+
+    if form == "openpose":
+        return write_openpose(video, _free(place.with_name(f"{place.stem}_json"), ending("_json")))
+    if form == "deeplabcut":
+        return write_deeplabcut(video, ending(f"DLC_{video.model}"))
+    if form == "sleap":
+        return write_slp(video, ending(".slp"))
+    if form == "nwb":
+        return write_nwb(video, ending(".nwb"))
+    suffix = {"mmpose": ".json", "cvat": ".xml", "mot": ".txt"}[form]
+    with ending(suffix).open("w", encoding="utf-8", newline="\n") as file:
+        if form == "mmpose":
+            return write_mmpose(video, file)
+        return write_mot(video, file) if form == "mot" else write_cvat(video, file, threshold)
 
 
-def _triples(keypoints: list[float], third: list[Any]) -> list[Any]:
-    """COCO's x, y, v of each keypoint; all 0 where v is 0, as COCO writes what is not labelled."""
-    flat: list[Any] = []
-    for i, v in enumerate(third):
-        flat += [0, 0, 0] if v == 0 else [round(keypoints[2 * i], 2), round(keypoints[2 * i + 1], 2), v]
-    return flat
-
-
-def _rounded(values: list[float]) -> list[float]:
-    return [round(value, 2) for value in values]
+def _free(*places: Path) -> Path:
+    """The first that is not taken, as by a video of the same name with another ending."""
+    return next(place for place in places if not place.exists())

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vitpose.files import file_digest, whole_file
-from vitpose.labels.plan import Plan, Quarantined, VideoPlan
+from vitpose.labels.attempts import NOTES, given_up, mark_of
+from vitpose.labels.plan import Plan, Quarantined, VideoPlan, unit_file
 from vitpose.labels.schema import (
     LINEAGE,
     MANIFEST,
@@ -27,9 +28,9 @@ from vitpose.labels.schema import (
     VIDEOS,
     array_of,
     read_lineage,
+    read_manifest,
     write_json,
 )
-from vitpose.labels.unit import unit_file
 from vitpose.video.tracking import Tracker, TrackingConfig
 
 
@@ -89,22 +90,35 @@ def with_identities(table: pa.Table, tracker: Tracker, joints: int) -> pa.Table:
     return table.set_column(position, table.schema.field("track_id"), column)
 
 
-def write_manifest(out: Path, plan: Plan, failed: Mapping[str, str]) -> dict[str, Any]:
+def write_manifest(
+    out: Path,
+    plan: Plan,
+    failed: Mapping[str, str],
+    known: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Write manifest.json from the files that are there; returns it.
 
-    It says nothing that differs between two runs of one plan. `failed` is unit name to reason, for
-    units without a file.
+    It says nothing that differs between two runs of one plan.
+
+    Args:
+        failed: unit name to reason, for units without a file.
+        known: entries made before, by file; one whose file still has that digest is not made again.
     """
+    known = known or {}
     videos, quarantined = [], [_entry(q) for q in plan.quarantined]
     for video in plan.videos:
         path = out / video.file
         if path.is_file():
-            videos.append(_video_entry(video, path))
+            entry = known.get(video.file)
+            if entry is None or entry["sha256"] != file_digest(path):
+                entry = video_entry(video, out)
+            videos.append(entry)
             continue
-        missing = [u.name for u in video.units if not unit_file(out, u).is_file()]
-        for name in missing:
-            reason = failed.get(name, "not done: the run ended before it")
-            quarantined.append(_entry(Quarantined(video=video.video, reason=reason, unit=name)))
+        for unit in video.units:
+            file = unit_file(out, unit)
+            if not file.is_file():
+                reason = failed.get(unit.name) or given_up(file) or "not done: the run ended before it"
+                quarantined.append(_entry(Quarantined(video=video.video, reason=reason, unit=unit.name)))
     manifest = {**plan.settings, "videos": videos, "quarantined": quarantined}
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -118,7 +132,17 @@ def _entry(quarantined: Quarantined) -> dict[str, Any]:
     }
 
 
-def _video_entry(video: VideoPlan, path: Path) -> dict[str, Any]:
+def known_entries(out: Path) -> dict[str, Any]:
+    """The entries of the manifest that is there, by file; none where there is none that can be read."""
+    try:
+        return {entry["file"]: entry for entry in read_manifest(out)["videos"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def video_entry(video: VideoPlan, out: Path) -> dict[str, Any]:
+    """What the manifest says of a video whose label file is there."""
+    path = out / video.file
     status = pq.read_table(path, columns=["status"])["status"]
     units = read_lineage(path)["units"]
     return {
@@ -144,15 +168,15 @@ def is_partial(manifest: Mapping[str, Any]) -> bool:
 
 def stale_files(out: Path, plan: Plan) -> list[Path]:
     """Label files and units of other runs: another model, other settings, videos that are gone."""
-    ours = {out / video.file for video in plan.videos}
-    ours |= {unit_file(out, unit) for unit in plan.units}
-    return sorted(path for path in _parquet_files(out) if path not in ours)
+    units = [unit_file(out, unit) for unit in plan.units]
+    ours = {out / video.file for video in plan.videos}.union(units, map(mark_of, units))
+    return sorted(path for path in _files_of_runs(out) if path not in ours)
 
 
 def sweep(out: Path) -> None:
     """Remove what killed processes left: half-written files and the notes of their attempts."""
     for folder in (out, out / VIDEOS, out / UNITS):
-        for pattern in (".*.json", ".*.parquet", "*.attempts"):
+        for pattern in (".*.json", ".*.parquet", ".*.failed", NOTES):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -164,6 +188,7 @@ def tidy(out: Path) -> None:
         folder.rmdir()
 
 
-def _parquet_files(out: Path) -> Iterator[Path]:
+def _files_of_runs(out: Path) -> Iterator[Path]:
     for folder in (VIDEOS, UNITS):
         yield from (out / folder).glob("[!.]*.parquet")
+    yield from (out / UNITS).glob("[!.]*.failed")

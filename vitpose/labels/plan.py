@@ -8,13 +8,14 @@ nor how a unit is done.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from vitpose.files import file_digest
-from vitpose.labels.schema import FORMAT
+from vitpose.labels.schema import FORMAT, UNITS
 from vitpose.video.boxes import boxes_digest
 from vitpose.video.detectors import FORMS, detector_file, make_detector
 from vitpose.video.frames import VIDEO_SUFFIXES, VideoInfo, probe
@@ -79,6 +80,11 @@ class Unit:
     name: str
     video: str
     segment: Segment
+
+
+def unit_file(out: Path, unit: Unit) -> Path:
+    """Where a unit's rows go."""
+    return out / UNITS / f"{unit.name}.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,19 +174,30 @@ def check_request(config: LabelConfig, archive: Path) -> None:
 
 
 def list_videos(archive: Path) -> list[str]:
-    """Paths of the archive's videos inside it, with `/`, sorted; a single video is an archive too."""
+    """Paths of the archive's videos inside it, with `/`, sorted; a single video is an archive too.
+
+    Links to folders are not followed. A link that leads nowhere is listed, to be named as what it is.
+    Raises `OSError` for a folder that cannot be read, whose videos would go missing without a word.
+    """
     if archive.is_file():
         return [archive.name]
     if not archive.is_dir():
         raise FileNotFoundError(f"no archive at {archive}; give a folder with videos, or a video")
-    found = [
-        path.relative_to(archive).as_posix()
-        for path in archive.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    ]
+    found = []
+    for folder, _, names in os.walk(archive, onerror=_refuse):
+        here = [Path(folder) / name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        found += [
+            path.relative_to(archive).as_posix()
+            for path in here
+            if path.is_file() or (path.is_symlink() and not path.exists())
+        ]
     if not found:
         raise ValueError(f"{archive} holds no video; expected files such as *.mp4, *.mov or *.avi")
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def video_path(archive: Path, video: str) -> Path:
@@ -191,6 +208,10 @@ def video_path(archive: Path, video: str) -> Path:
 def plan_video(archive: Path, video: str, settings: Mapping[str, Any]) -> VideoPlan | Quarantined:
     """The units of one video, or why it cannot be read."""
     path = video_path(archive, video)
+    try:
+        video.encode()
+    except UnicodeEncodeError:
+        return Quarantined(video=video, reason="its name is not UTF-8, which labels are; rename it")
     try:
         probed = probe(path)
         info, parts = probed.info, probed.segments(settings["label"]["segment_frames"])

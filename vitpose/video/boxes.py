@@ -12,6 +12,7 @@ COCO files without them the image id is the frame index, from 0. Knows neither v
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,7 @@ def read_boxes(source: Path, video: str) -> FrameBoxes:
         return FrameBoxes(_from_parquet(path, video), path)
     if path.suffix == ".txt":
         return FrameBoxes(_from_mot(path), path)
-    try:
-        raw = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    raw = _parsed(path, path.stat().st_mtime_ns)
     if isinstance(raw, list):
         return FrameBoxes(_from_results(raw, video, path), path)
     if isinstance(raw, dict) and "annotations" in raw and "images" in raw:
@@ -110,6 +108,14 @@ def read_boxes(source: Path, video: str) -> FrameBoxes:
         f"{path} is neither COCO results (a list), COCO annotations (images, annotations) nor the "
         "ground truth of a built-in archive (videos)"
     )
+
+
+@lru_cache(maxsize=1)  # ten thousand videos may have one file of boxes
+def _parsed(path: Path, modified_ns: int) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
 
 
 def _from_results(raw: list[Any], video: str, path: Path) -> Iterable[tuple[int, Any, float]]:

@@ -11,7 +11,7 @@ that the decoder does not report cannot be seen from here.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vitpose.video.packets import (
     PacketTimes,
     Segment,
     decode,
+    may_make_up_times,
     open_video,
     scan_packets,
     segment_at,
@@ -210,6 +211,8 @@ def _read_in_order(path: Path, segment: Segment) -> Iterator[Frame]:
                 continue
             if decoded is None:
                 yield _hole(index, None, None)
+            elif may_make_up_times(container, stream):
+                yield replace(_frame(index, decoded, stream.time_base), pts=None, time_s=None)
             else:
                 yield _frame(index, decoded, stream.time_base)
     if index + 1 < segment.stop:
@@ -222,7 +225,7 @@ def _read_in_order(path: Path, segment: Segment) -> Iterator[Frame]:
 def _frame(index: int, decoded: Any, base: Any) -> Frame:
     if decoded.is_corrupt:
         return _hole(index, decoded.pts, base)
-    image = decoded.to_ndarray(format="rgb24")
+    image = decoded.to_ndarray(format="rgb24", threads=1)  # by default it starts a pool for each frame
     turns = _rotation(decoded) // 90
     if turns:
         image = np.ascontiguousarray(np.rot90(image, k=turns))

@@ -65,6 +65,7 @@ class open_video:
         if not streams:
             self.container.close()
             raise ValueError(f"{self.path}: holds no video stream that can be decoded")
+        streams[0].codec_context.thread_count = 1  # workers are many; a pool outweighs a short clip
         return self.container, streams[0]
 
     def __exit__(self, *_: object) -> None:
@@ -129,6 +130,7 @@ def scan_packets(path: Path) -> PacketTimes:
         # Only MP4 and MOV list their samples exactly; the counts in other headers are estimates.
         exact = "mp4" in container.format.name
         missing = max(0, stream.frames - listed) if exact else 0
+        timed = timed and not (may_make_up_times(container, stream) and times == sorted(times))
     timed = timed and len(set(times)) == len(times)
     return PacketTimes(
         times=sorted(times) if timed else times,
@@ -138,6 +140,15 @@ def scan_packets(path: Path) -> PacketTimes:
         fps=fps,
         first=first,
     )
+
+
+def may_make_up_times(container: Any, stream: Any) -> bool:
+    """Whether presentation times may be libavformat's own, and wrong.
+
+    AVI has none. For a codec that reorders they are guessed, for H.264 in the order of the packets, so
+    that what rises with the packets says nothing.
+    """
+    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 
 def _undamaged(frames: list[Any]) -> Any | None:

@@ -114,3 +114,13 @@ def test_a_log_gets_a_line_every_ten_seconds_and_a_terminal_one_that_changes(
     assert "label  3/8 frames  0.2/s  0:00:20 left" in lines
     assert ("label  1/8 frames  0.2/s  0:00:28 left" in lines) is live
     assert ("\r" in file.getvalue()) is live
+
+
+def test_a_note_ends_the_lines_but_the_last() -> None:
+    out = io.StringIO()
+    with Progress("label", 4, "frames", file=out) as shown:
+        shown.every, shown.note = 0, "forward 80%"
+        shown.advance(2)
+    first, last = out.getvalue().splitlines()
+    assert first.startswith("label  2/4 frames") and first.endswith("(forward 80%)")
+    assert "forward" not in last

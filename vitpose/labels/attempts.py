@@ -1,0 +1,106 @@
+"""Attempts at a unit: one that takes its process down, or stands still, is given up at the third.
+
+Beside a unit's file lies a note with a line for each attempt that has begun; it is gone when the attempt
+ends in Python, whether well or with an error. A crash or a limit that ran out leaves the note, with what
+Python's faulthandler had to say. A unit that is given up leaves a mark, which later runs respect.
+"""
+
+import faulthandler
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vitpose.files import write_text
+
+ATTEMPTS = 3
+"""A unit that ended its process this often is given up, so that it does not end all of them."""
+
+NOTES = "*.attempts"
+"""Notes of a folder of units; those of killed runs say nothing about a unit."""
+
+_BEGUN = "attempt\n"
+
+
+class GivenUp(RuntimeError):
+    """A unit took its process down too often; says how."""
+
+
+@contextmanager
+def attempt(unit_file: Path, stall_s: float) -> Iterator[Callable[[], None]]:
+    """Note an attempt at a unit for as long as the block runs; yields what is to be called with progress.
+
+    Args:
+        unit_file: where the unit's rows go.
+        stall_s: after so many seconds without progress the process ends, wherever it hangs.
+
+    Raises:
+        GivenUp: too many attempts before ended their process. The note is gone then.
+    """
+    note = note_of(unit_file)
+    before = note.read_text(errors="replace") if note.is_file() else ""
+    if before.count(_BEGUN) >= ATTEMPTS:
+        note.unlink()
+        raise GivenUp(_reason(before, stall_s))
+    note.parent.mkdir(parents=True, exist_ok=True)
+    armed = 0.0
+    with note.open("a") as file:
+        file.write(_BEGUN)
+        file.flush()
+
+        def progress() -> None:
+            nonlocal armed
+            now = time.monotonic()
+            if now - armed > min(1.0, stall_s / 10):  # arming starts a thread
+                faulthandler.dump_traceback_later(stall_s, exit=True, file=file)
+                armed = now
+
+        told_elsewhere = faulthandler.is_enabled()
+        faulthandler.enable(file, all_threads=False)
+        try:
+            progress()
+            yield progress
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.disable()
+            if told_elsewhere and sys.__stderr__ is not None:
+                with suppress(ValueError, OSError):  # closed, or nothing that has a number
+                    faulthandler.enable(sys.__stderr__, all_threads=False)
+            note.unlink(missing_ok=True)
+
+
+def _reason(note: str, stall_s: float) -> str:
+    """Of a note as faulthandler leaves it: `Fatal Python error: ...` or `Timeout (0:10:00)!`."""
+    lines = note.splitlines()
+    if any(line.startswith("Timeout") for line in lines):
+        return f"made no frame for {stall_s:g} s, or ended its process, {ATTEMPTS} times"
+    fatal = [line.partition(": ")[2] for line in lines if line.startswith("Fatal Python error")]
+    return f"its process died {ATTEMPTS} times on it" + (f" ({fatal[-1]})" if fatal else "")
+
+
+def note_of(unit_file: Path) -> Path:
+    """The note beside a unit's file."""
+    return unit_file.with_suffix(".attempts")
+
+
+def mark_of(unit_file: Path) -> Path:
+    """The mark of a unit that is given up."""
+    return unit_file.with_suffix(".failed")
+
+
+def give_up(unit_file: Path, reason: str) -> None:
+    """Leave a unit's mark: later runs do not try it unless they are asked to."""
+    write_text(mark_of(unit_file), json.dumps(reason) + "\n")
+
+
+def given_up(unit_file: Path) -> str | None:
+    """The reason on a unit's mark, None where there is none."""
+    mark = mark_of(unit_file)
+    try:
+        return str(json.loads(mark.read_text()))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{mark} is damaged ({error}); remove it to have the unit tried again") from None
