@@ -1,4 +1,4 @@
-"""Commands on models: models, promote, rollback, history, import-weights, export-weights, sizes."""
+"""Commands on models: models, import-weights, export-weights, sizes."""
 
 import json
 from collections.abc import Sequence
@@ -7,15 +7,10 @@ from typing import Annotated
 
 import typer
 
-Name = Annotated[str, typer.Argument(help="A registered model, such as vitpose.")]
-
 
 def add_commands(app: typer.Typer) -> None:
     """Put this module's commands into the program."""
     app.command()(models)
-    app.command(no_args_is_help=True)(promote)
-    app.command(no_args_is_help=True)(rollback)
-    app.command(no_args_is_help=True)(history)
     app.command(name="import-weights", no_args_is_help=True)(import_weights)
     app.command(name="export-weights", no_args_is_help=True)(export_weights)
     app.command()(sizes)
@@ -24,10 +19,15 @@ def add_commands(app: typer.Typer) -> None:
 def models(
     name: Annotated[str | None, typer.Argument(help="One model; default all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Teacher, student, start and data of each instead.")
+    ] = False,
 ) -> None:
     """List the registered versions: alias, AP, run, data.
 
     Example: vitpose models vitpose
+
+    Example: vitpose models vitpose --tree
     """
     from dataclasses import asdict
 
@@ -35,6 +35,9 @@ def models(
     from pipelines.registry.versions import list_versions
 
     names = [name] if name else list_models()
+    if tree:
+        _show_tree(names, as_json)
+        return
     versions = [version for one in names for version in list_versions(one)]
     if as_json:
         typer.echo(json.dumps([{**asdict(v), "uri": v.uri} for v in versions], indent=1))
@@ -55,93 +58,7 @@ def models(
         )
         for v in versions
     ]
-    _table(("version", "alias", "AP", "skeletons", "source", "run", "data", "created"), rows)
-
-
-def promote(
-    name: Name,
-    version: Annotated[str, typer.Argument(help="The version that is to become champion.")],
-    force: Annotated[
-        bool, typer.Option("--force", help="Do not ask the gate; the audit log says so.")
-    ] = False,
-    reason: Annotated[str | None, typer.Option(help="Why it is forced; goes into the audit log.")] = None,
-    params_file: Annotated[
-        Path, typer.Option("--params", help="Whose section register.gate has the gate's limits.")
-    ] = Path("params.yaml"),
-) -> None:
-    """Put a version before the gate, and make it the champion if the gate lets it pass.
-
-    Exit status 1 where the gate refuses, with its reasons; either decision goes into the audit log.
-
-    Example: vitpose promote vitpose 3
-
-    Example: vitpose promote vitpose 3 --force --reason "better on night videos"
-    """
-    if force != bool((reason or "").strip()):
-        raise typer.BadParameter("--force and --reason go together", param_hint="--reason")
-    from pipelines.registry import promotion
-
-    if force:
-        event = promotion.promote(name, version, why=str(reason), forced=True)
-        typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}, forced")
-        return
-    from pipelines import params
-    from pipelines.registry.gate import RegisterConfig
-
-    config = params.from_mapping(RegisterConfig, params.section(params_file, "register"), "register")
-    decision = promotion.consider(name, version, config.gate)
-    if not decision.promoted:
-        typer.echo(f"refused: {decision.reason}", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{name}: champion is version {version}: {decision.reason}")
-
-
-def rollback(
-    name: Name,
-    why: Annotated[str, typer.Option(help="Goes into the audit log.")] = "rollback",
-) -> None:
-    """Make the champion before this one champion again.
-
-    Example: vitpose rollback vitpose --why "jitters on 60 fps"
-    """
-    from pipelines.registry import promotion
-
-    event = promotion.rollback(name, why=why)
-    typer.echo(f"{name}: champion {event.champion_before or '-'} -> {event.champion_after}")
-
-
-def history(
-    name: Name, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
-) -> None:
-    """Show who promoted what, when and why. Exit status 1 where the log was tampered with.
-
-    Example: vitpose history vitpose
-    """
-    from dataclasses import asdict
-
-    from pipelines.registry import audit
-
-    log = audit.history(name)
-    if as_json:
-        typer.echo(json.dumps(asdict(log), indent=1))
-    else:
-        rows = [
-            (
-                str(e.position),
-                e.when[:16],
-                e.action if e.effective else f"({e.action})",
-                f"{e.champion_before or '-'} -> {e.champion_after or '-'}",
-                e.version,
-                e.who,
-                e.why,
-            )
-            for e in log.events
-        ]
-        _table(("#", "when", "what", "champion", "version", "who", "why"), rows)
-    for problem in log.problems:
-        typer.echo(f"wrong: {problem}", err=True)
-    if log.problems:
-        raise typer.Exit(1)
+    print_table(("version", "alias", "AP", "skeletons", "source", "run", "data", "created"), rows)
 
 
 def import_weights(
@@ -178,7 +95,10 @@ def export_weights(
     ],
     head: Annotated[
         str | None,
-        typer.Option(help="Only this head of several, by its skeleton's name; its expert is merged in."),
+        typer.Option(
+            metavar="NAME",
+            help="Only this head of several, by its skeleton's name; its expert is merged in.",
+        ),
     ] = None,
 ) -> None:
     """Write a model for Hugging Face transformers or the official code, or one head of it as a plain one.
@@ -206,10 +126,37 @@ def sizes(
         typer.echo(json.dumps(table, indent=1))
         return
     rows = [(str(r["size"]), str(r["head"]), f"{r['parameters']:,}", f"{r['gmacs']:.2f}") for r in table]
-    _table(("size", "head", "parameters", "GMACs at 256x192"), rows)
+    print_table(("size", "head", "parameters", "GMACs at 256x192"), rows)
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def _show_tree(names: Sequence[str], as_json: bool) -> None:
+    from pipelines.registry.lineage import family
+
+    families = {name: family(name) for name in names}
+    if as_json:
+        typer.echo(json.dumps(families, indent=1))
+        return
+    rows = [
+        (
+            f"{'  ' * one['depth']}models:/{name}/{one['version']}",
+            ",".join(one["aliases"]) or "-",
+            one["source"],
+            *(_origin(name, one[key]) for key in ("teacher", "init")),
+            (one["data_digest"] or "-")[:12],
+        )
+        for name, versions in families.items()
+        for one in versions
+    ]
+    print_table(("version", "alias", "source", "teacher", "start", "trained on"), rows)
+
+
+def _origin(name: str, origin: dict[str, str | None] | None) -> str:
+    if origin is None:
+        return "-"
+    return f"{name}/{origin['version']}" if origin["version"] else f"weights {str(origin['digest'])[:12]}"
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their widest cell."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):

@@ -5,16 +5,17 @@ the same database as the models (SQLite, PostgreSQL or a server) and shows in ML
 states the last entry that its writer had seen; if another one got the next number, it decided nothing.
 
 Each entry carries the SHA-256 of the one before. So `read` notices when an entry was changed, removed or
-inserted, with three limits: only a copy of its hash kept elsewhere protects the newest entry
-(`metrics/registry.json` keeps one; see `missing_anchor`); someone who can write the database can compute
-the whole chain anew, which only such a copy reveals; and of entries that lost a race only what they rest
-on is checked. Loads no model.
+inserted, with two limits: the newest entry, and the whole chain against someone who computes it anew, are
+protected by nothing but a copy of the last hash elsewhere (`anchor` keeps one in the artifact store,
+`metrics/registry.json` another); and of entries that lost a race only what they rest on is checked. Loads
+no model.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.registry.client import AUDIT, CHAMPION, connect, read_aliases
@@ -176,6 +177,12 @@ def parse(text: str, position: int) -> tuple[Event, int, str]:
 def hash_of(text: str) -> str:
     """SHA-256 of an entry's text."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def champion_at(history: History, moment: datetime) -> Event | None:
+    """The entry that made the champion of that moment; None where there was none yet."""
+    moves = [event for event in history.moves if datetime.fromisoformat(event.when) <= moment]
+    return moves[-1] if moves else None
 
 
 def missing_anchor(history: History, anchor: Head) -> str | None:

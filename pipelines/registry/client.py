@@ -1,5 +1,6 @@
 """The registry's client: where it is, which models it has, and what their aliases point at."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,21 @@ CANDIDATE = "candidate"
 AUDIT = "-audit"
 """The registered model `<name>-audit` is the audit log of `<name>`."""
 
+WAITS_S = (1, 2, 4, 8)
+"""Between questions to a server that does not answer: it may be starting again."""
+
 
 def connect() -> "MlflowClient":
-    """A client of the registry; a SQLite file that is not there is an error, not an empty registry."""
+    """A client of the registry; a SQLite file that is not there is an error, not an empty registry.
+
+    A server that does not answer is waited for. Raises `ConnectionError` where it stays away. One that
+    goes away after this is asked again by MLflow itself.
+    """
     import mlflow
 
     uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        _wait_for(uri)
     path = Path(uri.removeprefix("sqlite:///").split("?")[0])
     if uri.startswith("sqlite:///") and not path.exists():
         raise FileNotFoundError(
@@ -28,6 +38,27 @@ def connect() -> "MlflowClient":
     # MLflow resolves models:/ URIs through its process-wide setting, whatever the client was given.
     mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def _wait_for(uri: str) -> None:
+    import requests
+
+    host = uri.partition("://")[2].rpartition("@")[2]  # without a user's name and password
+    for wait in (*WAITS_S, None):
+        try:
+            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)
+            if answer.status_code not in (502, 503, 504):  # a proxy's word for a server that is away
+                return
+            said = f"status {answer.status_code}"
+        except requests.RequestException as error:
+            said = type(error).__name__
+        if wait is None:
+            raise ConnectionError(
+                f"MLflow at {host} does not answer ({said}, asked {len(WAITS_S) + 1} times in "
+                f"{sum(WAITS_S):g} s); start the server, or set MLFLOW_TRACKING_URI, and run this again: "
+                "it goes on where it was"
+            )
+        time.sleep(wait)
 
 
 def list_models() -> list[str]:
@@ -43,6 +74,8 @@ def read_aliases(client: "MlflowClient", name: str) -> dict[str, str]:
     try:
         aliases = client.get_registered_model(name).aliases
     except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         known = ", ".join(list_models()) or "none"
         raise ValueError(
             f"no model {name!r} in the registry at {tracking_uri()}; registered: {known}"

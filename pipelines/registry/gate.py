@@ -3,16 +3,36 @@
 A pure function of two sets of figures and the limits. It moves nothing and asks nobody: `versions` holds
 the figures, `promotion` obeys.
 
-The figures are those of `metrics/<model>.json`, plus `export_difference`: the largest absolute
-difference between the heatmaps of the trained model and of the one downloaded from the registry.
+The figures are those that `evidence` vouches for: of `metrics/<model>.json`, counted again from the
+predictions, plus `export_difference`, the largest absolute difference between the heatmaps of the trained
+model and of the one downloaded from the registry, and what only both models together give.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-MetricSet = Mapping[str, Any]
+from pipelines.registry import rules
+from pipelines.registry.rules import MetricSet, Rule
+
+ALLOWABLE = ("skeleton", "preprocessing")
+"""What a person may allow to change."""
+
+
+ExportFormat = Literal["onnx", "openvino", "torch-export"]
+"""What a registration can carry beside the weights; int8, which loses something, is no such form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SanityConfig:
+    """A few pictures of people that every champion must find: a fixed set, apart from the data."""
+
+    annotations: str
+    """A COCO keypoint file with the expected keypoints."""
+    images: str
+    """The folder that its file names are relative to."""
+    minimum_OKS: float = 0.5
+    """Of each person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +41,9 @@ class GateConfig:
 
     minimum_AP: float = 0.5
     """No model below this becomes champion, not even the first."""
-    margin_AP: float = 0.005
-    """A candidate must exceed the champion's AP by at least this much."""
+    margin_AP: float | None = None
+    """A candidate must exceed the champion's AP by at least this much; None: by more than chance, so that
+    the 95 % interval of the gain over the same draws of images leaves 0 out."""
     max_slice_drop: float = 0.05
     """No slice (crowded images, small people, ...) and no further head may lose more AP than this."""
     min_slice_instances: int = 30
@@ -31,18 +52,39 @@ class GateConfig:
     """The champion's images/s over the candidate's may not exceed this; 1 demands equal speed."""
     max_export_difference: float = 1e-5
     """Largest absolute difference of a heatmap value after a trip through the registry."""
+    min_repeated: float = 0.95
+    """Of the keypoints of a sample of the data, run again: the share that is where the version's
+    predictions have it. 0 runs nothing again."""
+    max_calibration_rise: float = 0.1
+    """The expected calibration error of persons and of keypoints may not rise by more than this."""
+    max_growth: float = 16.0
+    """The candidate's weights over the champion's, in bytes, may not exceed this."""
+    shadow: float | None = None
+    """Of the keypoints that either model is sure of on the held-out people: the share that may be a tenth
+    of the box or more from the champion's; None for any."""
+    sanity: SanityConfig | None = None
+    """None for no such set."""
+    allow: tuple[str, ...] = ()
+    """Of skeleton and preprocessing, what may differ from the champion's."""
 
     def __post_init__(self) -> None:
-        for name in ("minimum_AP", "margin_AP", "max_slice_drop", "max_export_difference"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in (
+            "minimum_AP", "margin_AP", "max_slice_drop", "max_export_difference", "min_repeated",
+            "max_calibration_rise", "shadow",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"gate: {name} is {value}; expected a fraction from 0 to 1")
+        for name, what in (
+            ("max_slowdown", "champion's images/s over candidate's"),
+            ("max_growth", "candidate's bytes over champion's"),
+        ):
+            if not getattr(self, name) >= 1:
                 raise ValueError(
-                    f"gate: {name} is {getattr(self, name)}; expected a fraction from 0 to 1"
+                    f"gate: {name} is {getattr(self, name)}; it is a ratio, {what}, of at least 1"
                 )
-        if not self.max_slowdown >= 1:
-            raise ValueError(
-                f"gate: max_slowdown is {self.max_slowdown}; it is a ratio, champion's images/s over "
-                "candidate's, of at least 1"
-            )
+        if unknown := [name for name in self.allow if name not in ALLOWABLE]:
+            raise ValueError(f"gate: allow has {unknown[0]!r}; expected {' or '.join(ALLOWABLE)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +93,8 @@ class RegisterConfig:
 
     name: str = "vitpose"
     """Registered model name; models whose first head has another skeleton need another name."""
+    exports: tuple[ExportFormat, ...] = ()
+    """Forms that every registration carries, each compared with the trained model."""
     gate: GateConfig = field(default_factory=GateConfig)
 
 
@@ -62,7 +106,8 @@ class Decision:
     reason: str
     """One sentence for a person, with the figures that decided."""
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """One entry a rule: `candidate`, `champion` (None where there is none), `limit`, `passed`."""
+    """One entry a rule: `candidate`, `champion` (None where there is none), `limit`, `required` (that in
+    words), `passed`."""
 
 
 def decide(candidate: MetricSet, champion: MetricSet | None, config: GateConfig) -> Decision:
@@ -81,34 +126,42 @@ def decide(candidate: MetricSet, champion: MetricSet | None, config: GateConfig)
             )
     if champion is not None and (refusal := _incomparable(candidate, champion)):
         return refusal
-    rules = {"minimum AP": _at_least(candidate["AP"], config.minimum_AP, "AP {value} is below {limit}")}
-    rules["export_difference"] = _export(candidate.get("export_difference"), config)
-    if champion is not None:
-        rules["AP"] = _higher_AP(candidate, champion, config)
-        rules |= _heads(candidate, champion, config)
-        rules |= _slices(candidate, champion, config)
-        rules["images_per_second"] = _speed(candidate, champion, config)
-    figures = {
-        name: {key: value for key, value in rule.items() if key != "failure"}
-        for name, rule in rules.items()
+    found = {
+        "minimum AP": rules.minimum_AP(candidate, config.minimum_AP),
+        "export_difference": rules.export_difference(candidate, config.max_export_difference),
+        "repeated": rules.repeated(candidate, config.min_repeated),
     }
+    found |= rules.exports(candidate, champion)
+    if config.sanity is not None:
+        found["sanity"] = rules.sanity(candidate, config.sanity.minimum_OKS)
+    if champion is not None:
+        few, drop = config.min_slice_instances, config.max_slice_drop
+        found["AP"] = rules.higher_AP(candidate, champion, config.margin_AP)
+        found |= rules.heads(candidate, champion, drop, few)
+        found |= rules.slices(candidate, champion, drop, few)
+        found["images_per_second"] = rules.speed(candidate, champion, config.max_slowdown)
+        found |= rules.calibration(candidate, champion, config.max_calibration_rise)
+        found |= rules.growth(candidate, champion, config.max_growth)
+        if config.shadow is not None:
+            found["shadow"] = rules.shadow(candidate, config.shadow)
+        found |= rules.unchanged(candidate, champion, config.allow)
+    figures = {name: _shown(rule) for name, rule in found.items()}
     failures = [
-        rule["failure"]
-        for name, rule in rules.items()
-        if not rule["passed"] and not name.startswith("slice ")
+        rule.failure for name, rule in found.items() if not rule.passed and not name.startswith("slice ")
     ]
-    failures += _failed_slices(rules, config)
+    failures += _failed_slices(found, config.max_slice_drop)
     if failures:
         return Decision(promoted=False, reason="; ".join(failures), figures=figures)
     if champion is None:
         reason = (
-            f"no champion before; AP {_show(candidate['AP'])} is at least the minimum "
+            f"no champion before; AP {rules.show(candidate['AP'])} is at least the minimum "
             f"{config.minimum_AP:g}"
         )
     else:
+        margin = "beyond chance" if config.margin_AP is None else f"margin {config.margin_AP:g}"
         reason = (
-            f"AP {_show(candidate['AP'])} against {_show(champion['AP'])} of the champion "
-            f"({candidate['AP'] - champion['AP']:+.4f}, margin {config.margin_AP:g}); no slice lost "
+            f"AP {rules.show(candidate['AP'])} against {rules.show(champion['AP'])} of the champion "
+            f"({candidate['AP'] - champion['AP']:+.4f}, {margin}); no slice lost "
             f"more than {config.max_slice_drop:g}"
         )
     return Decision(promoted=True, reason=reason, figures=figures)
@@ -127,7 +180,7 @@ def _incomparable(candidate: MetricSet, champion: MetricSet) -> Decision | None:
         return Decision(
             promoted=False,
             reason=reason,
-            figures={rule: {**figures, "limit": None, "passed": False}},
+            figures={rule: {**figures, "limit": None, "required": "the same", "passed": False}},
         )
 
     if candidate["data_digest"] != champion.get("data_digest"):
@@ -152,112 +205,23 @@ def _incomparable(candidate: MetricSet, champion: MetricSet) -> Decision | None:
     return None
 
 
-def _rule(value: Any, reference: Any, limit: float | None, passed: bool, failure: str) -> dict[str, Any]:
+def _shown(rule: Rule) -> dict[str, Any]:
     return {
-        "candidate": value,
-        "champion": reference,
-        "limit": limit,
-        "passed": passed,
-        "failure": failure,
+        "candidate": rule.candidate,
+        "champion": rule.champion,
+        "limit": rule.limit,
+        "required": rule.required,
+        "passed": rule.passed,
     }
 
 
-def _at_least(value: float, limit: float, failure: str) -> dict[str, Any]:
-    passed = value >= limit  # False for NaN
-    return _rule(value, None, limit, passed, failure.format(value=_show(value), limit=f"{limit:g}"))
-
-
-def _export(difference: float | None, config: GateConfig) -> dict[str, Any]:
-    """A difference that nobody measured is not a difference of zero."""
-    limit = config.max_export_difference
-    if difference is None:
-        failure = "nobody has compared the registered model with the trained one"
-    else:
-        failure = (
-            f"the registered model's heatmaps differ from the trained model's by {difference:.2g} "
-            f"(limit {limit:g})"
-        )
-    return _rule(difference, None, limit, difference is not None and difference <= limit, failure)
-
-
-def _higher_AP(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, Any]:
-    # Rounded, so that 0.705 counts as 0.005 above 0.7 although their floating-point difference is less.
-    gain = round(candidate["AP"] - champion["AP"], 9)
-    return _rule(
-        candidate["AP"],
-        champion["AP"],
-        config.margin_AP,
-        gain >= config.margin_AP and gain > 0,
-        f"AP {_show(candidate['AP'])} does not exceed the champion's {_show(champion['AP'])} by "
-        f"{config.margin_AP:g}",
-    )
-
-
-def _slices(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, dict[str, Any]]:
-    """One rule for each slice that the champion has a figure for (COCO gives -1 to an empty one)."""
-    rules = {}
-    counts = candidate.get("slice_instances") or {}
-    for name, before in sorted((champion.get("slices") or {}).items()):
-        if not _measured(before):
-            continue
-        after = (candidate.get("slices") or {}).get(name)
-        few = counts.get(name, config.min_slice_instances) < config.min_slice_instances
-        passed = few or (_measured(after) and round(before - after, 9) <= config.max_slice_drop)
-        failure = f"slice {name}: AP {_show(after)} against {_show(before)} of the champion"
-        failure += f" (limit -{config.max_slice_drop:g})"
-        rules[f"slice {name}"] = _rule(after, before, config.max_slice_drop, passed, failure)
-    return rules
-
-
-def _heads(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, dict[str, Any]]:
-    """One rule for each further head of the champion: who labels with it may not lose it."""
-    rules = {}
-    for name, before in sorted((champion.get("heads") or {}).items()):
-        after = (candidate.get("heads") or {}).get(name, {})
-        few = after.get("instances", config.min_slice_instances) < config.min_slice_instances
-        kept = _measured(after.get("AP")) and _measured(before["AP"])
-        passed = bool(after) and (
-            few or not kept or round(before["AP"] - after["AP"], 9) <= config.max_slice_drop
-        )
-        failure = f"head {name}: the model has none, the champion's has AP {_show(before['AP'])}"
-        if after:
-            failure = (
-                f"head {name}: AP {_show(after['AP'])} against {_show(before['AP'])} of the champion"
-            )
-            failure += f" (limit -{config.max_slice_drop:g})"
-        rules[f"head {name}"] = _rule(
-            after.get("AP"), before["AP"], config.max_slice_drop, passed, failure
-        )
-    return rules
-
-
-def _failed_slices(rules: dict[str, dict[str, Any]], config: GateConfig) -> list[str]:
+def _failed_slices(found: Mapping[str, Rule], max_drop: float) -> list[str]:
     """One clause for all of them: the worst by name, the others by number."""
-    failed = [rule for name, rule in rules.items() if name.startswith("slice ") and not rule["passed"]]
+    failed = [rule for name, rule in found.items() if name.startswith("slice ") and not rule.passed]
     if len(failed) <= 1:
-        return [rule["failure"] for rule in failed]
-    worst = max(failed, key=lambda rule: rule["champion"] - (rule["candidate"] or 0))
-    return [
-        f"{len(failed)} slices lost more than {config.max_slice_drop:g}, most of all {worst['failure']}"
-    ]
-
-
-def _speed(candidate: MetricSet, champion: MetricSet, config: GateConfig) -> dict[str, Any]:
-    after, before = candidate.get("images_per_second"), champion.get("images_per_second")
-    passed = not before or (_measured(after) and before <= config.max_slowdown * after)  # type: ignore[operator]
-    failure = (
-        f"{_show(after)} images/s against {_show(before)} of the champion (at most "
-        f"{config.max_slowdown:g} times slower)"
-    )
-    return _rule(after, before, config.max_slowdown, passed, failure)
-
-
-def _measured(value: Any) -> bool:
-    return value is not None and math.isfinite(value) and value >= 0
-
-
-def _show(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4g}"
+        return [rule.failure for rule in failed]
+    worst = max(failed, key=lambda rule: rule.champion - (rule.candidate or 0))
+    return [f"{len(failed)} slices lost more than {max_drop:g}, most of all {worst.failure}"]
 
 
 def _short(digest: str | None) -> str:

@@ -7,6 +7,7 @@ in between, the next one completes it. Limits: MLflow lets anyone with access mo
 still sees the old champion.
 """
 
+import contextlib
 import getpass
 import os
 import random
@@ -17,14 +18,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.registry import audit
+from pipelines.registry.anchor import complete_anchor, write_anchor
 from pipelines.registry.appending import append
 from pipelines.registry.audit import Event, Head, History
 from pipelines.registry.client import CHAMPION, connect, read_aliases
-from pipelines.registry.gate import Decision, GateConfig, comparable, decide
+from pipelines.registry.gate import Decision, GateConfig, decide
+from pipelines.registry.table import gate_markdown
 from pipelines.registry.versions import Version, get_version, list_versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+class Unproven(ValueError):
+    """Figures that are not what the version's predictions give: the gate refuses them."""
+
+
+Evidence = Callable[[Version, Version | None], tuple[Mapping[str, Any], Mapping[str, Any] | None]]
+"""The figures of a candidate and of the champion that the gate may rely on; raises `Unproven`."""
 
 ALIAS_TRIES = 10
 """Of writing the alias that the log has decided, while others write it too."""
@@ -41,19 +52,21 @@ def consider(
     version: str,
     config: GateConfig,
     *,
+    evidence: Evidence,
     who: str | None = None,
-    remeasure: Callable[[Version], Mapping[str, Any]] | None = None,
 ) -> Decision:
     """Puts a version before the gate, obeys, and records what happened.
 
-    `remeasure` gives the champion's figures on the candidate's data, by its protocol; it is called
-    only where those on record are of other data or another protocol.
+    `evidence` gives the figures that count, see `evidence.gather`: those on record are text that anyone
+    can edit. Where it cannot vouch for them, that is a refusal.
 
     A version that a person has rolled back is refused whatever its figures. A decision that is
     already the last word on this version against this champion is not taken twice.
 
     Raises `Conflict` where another decision was taken meanwhile.
     """
+    from mlflow.exceptions import MlflowException
+
     client = connect()
     past, holding = _state(client, name)
     candidate = get_version(name, version)
@@ -72,10 +85,10 @@ def consider(
             "person can promote it again, with --force",
         )
     else:
-        standard: Mapping[str, Any] | None = holder.metrics if holder else None
-        if holder and remeasure and not comparable(candidate.metrics, holder.metrics):
-            standard = remeasure(holder)
-        decision = decide(candidate.metrics, standard, config)
+        try:
+            decision = decide(*evidence(candidate, holder), config)
+        except Unproven as error:
+            decision = Decision(promoted=False, reason=str(error))
     if decision.promoted:
         promote(name, version, who=who, why=decision.reason, figures=decision.figures, expected=past.head)
     else:
@@ -87,7 +100,10 @@ def consider(
         if last is None or replace(event, who="", when="") != replace(
             last, who="", when="", position=0, sha256=""
         ):
-            append(client, name, event, past.head)
+            stored = append(client, name, event, past.head)
+            write_anchor(client, name, Head(position=stored.position, sha256=stored.sha256))
+    with contextlib.suppress(MlflowException):  # a page to look at: the log has the decision
+        client.update_model_version(name, version, description=gate_markdown(decision)[:5000])
     return decision
 
 
@@ -154,6 +170,7 @@ def _move(
     )  # fmt: skip
     stored = append(client, name, event, expected or past.head)
     _follow(client, name)
+    write_anchor(client, name, Head(position=stored.position, sha256=stored.sha256))
     return stored
 
 
@@ -198,6 +215,7 @@ def _state(client: "MlflowClient", name: str) -> tuple[History, str | None]:
     if past.moves and alias == past.moves[-1].champion_before != past.champion:
         _follow(client, name)
         alias = past.champion
+    complete_anchor(client, name, past.head)
     return past, alias
 
 

@@ -7,18 +7,25 @@ Knows no versions and no aliases.
 
 import contextlib
 import json
+import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.registry.sweeping import WRITER, writer
 from vitpose.files import file_digest, whole_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FILES = ("config.json", "model.safetensors")
+CONFIG = "config.json"
+FILES = (CONFIG, "model.safetensors")
 """What a model folder must have, and all that the registry keeps of it."""
+
+PREDICTIONS = "predictions.parquet"
+"""Beside them: what the version's figures come from."""
 
 
 def check_folder(folder: Path) -> str:
@@ -62,7 +69,11 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
     with contextlib.suppress(MlflowException):
         run = client.get_run(run_id).info.run_id if run_id else None
     logged = client.create_logged_model(
-        experiment, name=folder.name, source_run_id=run, model_type="pose"
+        experiment,
+        name=re.sub(r"[/:.%\"']", "-", folder.name),
+        source_run_id=run,
+        model_type="pose",
+        tags={WRITER: writer()},
     )
     flavor = Model(model_id=logged.model_id, run_id=run)
     flavor.add_flavor(
@@ -85,6 +96,30 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
                 )
     client.finalize_logged_model(logged.model_id, "READY")
     return logged.model_id
+
+
+def upload_predictions(client: "MlflowClient", model_id: str, predictions: Path) -> None:
+    """The predictions behind a version's figures, beside its weights; what was there is replaced."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copy(predictions, Path(scratch) / PREDICTIONS)
+        client.log_model_artifact(model_id, str(copy))
+
+
+def download_file(uri: str, file: str, folder: Path) -> Path:
+    """One of a version's files into `folder`. Raises `FileNotFoundError` where the storage has it not."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    missing = f"{file} of {uri} is not in the registry's artifact storage"
+    try:
+        path = Path(mlflow.artifacts.download_artifacts(f"{uri}/{file}", dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise FileNotFoundError(
+            f"{missing} ({error}); see that it is mounted or reachable, or register the model again"
+        ) from None
+    if not path.is_file():
+        raise FileNotFoundError(f"{missing}; register the model again")
+    return path
 
 
 def download(uri: str, folder: Path) -> None:

@@ -20,6 +20,7 @@ from pipelines.experiments import experiment_id
 from pipelines.place import storage
 from pipelines.registry import store as model_store
 from pipelines.registry.client import CANDIDATE, connect, read_aliases
+from pipelines.registry.sweeping import sweep
 from vitpose.files import file_digest
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Version:
     """What it can do: one name for each head."""
     config_digest: str = ""
     """Of its config.json, which tells left from right; "" for a version older than this digest."""
+    predictions_digest: str = ""
+    """Of the file of predictions that its figures come from; "" where it has none."""
+    exports: dict[str, Any] = field(default_factory=dict)
+    """By form: how far it is from the model (`difference`) and may be (`limit`), or the `reason`."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """All figures of its evaluation."""
 
@@ -75,8 +80,11 @@ def register_version(
     *,
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
+    predictions: Path | None = None,
 ) -> Version:
     """Registers a model folder with its figures and gives it the alias `candidate`.
+
+    `predictions` is the file that the figures come from; without it no gate will believe them.
 
     The same weights with the same data digest give the version that is there; its figures are
     replaced by the new ones.
@@ -96,13 +104,18 @@ def register_version(
     experiment = experiment_id()
     client = connect()
     _create_model(client, name)
+    sweep(client, experiment)
     content = {
         "metrics": json.dumps(metrics, sort_keys=True),
         "skeletons": ",".join(model_store.skeletons_of(folder)),
     }
     found = _same(client, name, weights, data)
+    if predictions is not None:
+        content["predictions_digest"] = file_digest(predictions)
     if found is None:
         model_id = model_store.upload(client, experiment, folder, run_id)
+        if predictions is not None:
+            model_store.upload_predictions(client, model_id, predictions)
         created = client.create_model_version(
             name,
             source=f"models:/{model_id}",
@@ -119,6 +132,8 @@ def register_version(
         if found != version:
             client.delete_model_version(name, version)
     else:
+        if predictions is not None and _tag(client, name, found) != content["predictions_digest"]:
+            model_store.upload_predictions(client, _upload_of(client, name, found), predictions)
         for key, value in content.items():
             client.set_model_version_tag(name, found, key, value)
     client.set_registered_model_alias(name, CANDIDATE, found)
@@ -148,6 +163,8 @@ def get_version(name: str, version: str) -> Version:
     try:
         return _row(client.get_model_version(name, version), aliases)
     except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         known = ", ".join(v.version for v in list_versions(name)) or "none"
         raise ValueError(f"model {name!r} has no version {version!r}; there: {known}") from error
 
@@ -158,6 +175,21 @@ def annotate(name: str, version: str, figures: Mapping[str, Any]) -> Version:
     merged = json.dumps({**known, **figures}, sort_keys=True)
     connect().set_model_version_tag(name, version, "metrics", merged)
     return get_version(name, version)
+
+
+def find_version(uri: str) -> Version:
+    """The version of an MLflow URI; an alias is looked up now. `ValueError` where there is none."""
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise ValueError(f"model {uri!r}: expected a folder, models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, number = match["name"], match["version"]
+    if number is None:
+        aliases = read_aliases(connect(), name)
+        if match["alias"] not in aliases:
+            known = ", ".join(f"{a} (version {v})" for a, v in sorted(aliases.items())) or "none"
+            raise ValueError(f"model {name!r} has no alias {match['alias']!r}; aliases: {known}")
+        number = aliases[match["alias"]]
+    return get_version(name, number)
 
 
 def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedModel:
@@ -177,17 +209,8 @@ def resolve_model(model: str | Path, *, cache: Path | None = None) -> ResolvedMo
         folder = Path(model)
         weights = model_store.check_model(folder)
         return ResolvedModel(folder=folder, name=None, version=None, weights_digest=weights)
-    match = _URI.fullmatch(text)
-    if match is None:
-        raise ValueError(f"model {text!r}: expected a folder, models:/NAME@ALIAS or models:/NAME/VERSION")
-    name, number = match["name"], match["version"]
-    if number is None:
-        aliases = read_aliases(connect(), name)
-        if match["alias"] not in aliases:
-            known = ", ".join(f"{a} (version {v})" for a, v in sorted(aliases.items())) or "none"
-            raise ValueError(f"model {name!r} has no alias {match['alias']!r}; aliases: {known}")
-        number = aliases[match["alias"]]
-    version = get_version(name, number)
+    version = find_version(text)
+    name, number = version.name, version.version
     folder = cache or storage() / "registry"
     folder = folder / f"{name}-{number}-{version.weights_digest[:16]}"
     if folder.is_dir() and not all((folder / file).is_file() for file in model_store.FILES):
@@ -236,8 +259,24 @@ def _row(version: Any, aliases: Mapping[str, str]) -> Version:
         git_commit=version.tags.get("git_commit", ""),
         skeletons=tuple(filter(None, version.tags.get("skeletons", "").split(","))),
         config_digest=version.tags.get("config_digest", ""),
+        predictions_digest=version.tags.get("predictions_digest", ""),
+        exports=json.loads(version.tags.get("exports", "{}")),
         metrics=metrics,
     )
+
+
+def upload_of(client: "MlflowClient", version: Version) -> str:
+    """Id of the logged model that holds a version's files."""
+    return _upload_of(client, version.name, version.version)
+
+
+def _upload_of(client: "MlflowClient", name: str, version: str) -> str:
+    found = client.get_model_version(name, version)
+    return found.model_id or (found.source or "").removeprefix("models:/")
+
+
+def _tag(client: "MlflowClient", name: str, version: str) -> str | None:
+    return client.get_model_version(name, version).tags.get("predictions_digest")
 
 
 def _same(client: "MlflowClient", name: str, weights: str, data: str) -> str | None:

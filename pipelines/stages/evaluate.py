@@ -20,7 +20,9 @@ from pipelines.stages import entry
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.analysis import analyse, write_plots
 from vitpose.evaluation.bootstrap import ap_interval
+from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.held_out import judging_data, predicted, torso_pck
+from vitpose.evaluation.predictions import FILE, MAIN, save_predictions
 from vitpose.files import write_json
 from vitpose.inference import PosePredictor
 from vitpose.models.pose import PoseModel
@@ -60,7 +62,12 @@ def evaluate(model: Path, config: EvaluateConfig, *, data: Path, plots: Path) ->
     accuracy = torso_pck(evaluator)
     pairs = evaluator.pairs()
     analysis = analyse(evaluator, samples=config.bootstrap)
-    heads = {name: _further(network, name, folder, config) for name, folder in others}
+    further = {
+        name: (folder, predicted(_predictor(network, name, config), folder)) for name, folder in others
+    }
+    heads = {name: _further(judged, folder, config) for name, (folder, judged) in further.items()}
+    kept = {MAIN: evaluator, **{str(f.relative_to(data)): judged for f, judged in further.values()}}
+    save_predictions(plots / FILE, kept, data, weights_digest=weights_digest(model))
     config_json = read_config(model)
     joints = [{"joint": name, "PCK": value} for name, value in accuracy.per_joint.items()]
     write_plots({"joints": joints, **analysis.plots}, plots)
@@ -99,9 +106,8 @@ def _predictor(network: PoseModel, head: str, config: EvaluateConfig) -> PosePre
     )
 
 
-def _further(network: PoseModel, head: str, data: Path, config: EvaluateConfig) -> dict[str, Any]:
+def _further(evaluator: KeypointEvaluator, data: Path, config: EvaluateConfig) -> dict[str, Any]:
     """The figures of a further head on the held-out people of its own data."""
-    evaluator = predicted(_predictor(network, head, config), data)
     accuracy = torso_pck(evaluator)
     return {
         **evaluator.evaluate(),

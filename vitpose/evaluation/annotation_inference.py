@@ -76,7 +76,7 @@ def _read_image(root: Path, image: TruthImage) -> NDArray[np.uint8]:
         raise ValueError(f"image {image.image_id}: file_name {image.file_name!r} leaves {root}")
     if not path.is_file():
         raise FileNotFoundError(f"image {image.image_id} not found at {path}; check the image folder")
-    picture = read_rgb(path)
+    picture = read_rgb(path, image.image_wh)
     found = (picture.shape[1], picture.shape[0])
     if image.image_wh not in (None, found):
         raise ValueError(f"{path} has size {found}, its annotations are for {image.image_wh}")

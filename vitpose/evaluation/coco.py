@@ -127,6 +127,10 @@ class KeypointEvaluator:
         self._forget_cache()
         self._foreign.append(found)
 
+    def predictions(self) -> list[PersonPrediction]:
+        """What `process_predictions` was given, image by image."""
+        return [p for persons in self._predictions.values() for p in persons]
+
     def results(self) -> list[dict[str, Any]]:
         """All predictions in COCO's result format: rescored, without duplicates."""
         results = [row for part in self._foreign for row in part.rows(self.truth.category_id)]

@@ -44,6 +44,12 @@ def predicted(predictor: PosePredictor, data: Path) -> KeypointEvaluator:
 
 
 def torso_pck(evaluator: KeypointEvaluator) -> PckResult:
-    """PCK@0.2 over the people whose torso is labelled."""
+    """PCK@0.2 over the people whose size is labelled: the torso's, or what their skeleton measures by."""
     pairs = evaluator.pairs()
-    return pck(pairs.keypoints_image, pairs.truth_image, pairs.visibility, evaluator.skeleton)
+    return pck(
+        pairs.keypoints_image,
+        pairs.truth_image,
+        pairs.visibility,
+        evaluator.skeleton,
+        bboxes_xywh=pairs.bboxes_xywh,
+    )

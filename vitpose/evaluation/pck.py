@@ -1,8 +1,11 @@
-"""PCK: the share of labelled keypoints found within a fraction of the person's torso.
+"""PCK: the share of labelled keypoints found within a fraction of the person's size.
 
-A keypoint is found if it lies within alpha times the distance from left shoulder to right hip
-(Leeds Sports Pose and its successors; PCK@0.2 is usual). Knows arrays only: predictions are paired
-with annotations by the caller, for example by `coco.KeypointEvaluator.pairs`.
+A keypoint is found if it lies within alpha times that size, which the skeleton chooses
+(`Skeleton.size_pair`): the torso, from left shoulder to right hip (Leeds Sports Pose and its successors;
+PCK@0.2 is usual); two other keypoints, such as the ends of the head; or, for hands, faces and what else
+has no torso, the longer side of the annotated box (as mmpose's PCK by "bbox" does, for OneHand10K at
+0.2). Knows arrays only: predictions are paired with annotations by the caller, for example by
+`coco.KeypointEvaluator.pairs`.
 """
 
 from dataclasses import dataclass
@@ -46,15 +49,15 @@ def pck(
         keypoints_image: (N, K, 2), predicted.
         truth_image: (N, K, 2), annotated.
         visibility: (N, K); only labelled keypoints, > 0, are measured.
-        skeleton: of both; must name a left shoulder and a right hip.
-        alpha: share of the torso, inclusive.
-        bboxes_xywh: (N, 4), annotated; only for `bbox_share`.
-        bbox_share: a person whose torso is not labelled is measured by this share of the box's
-            diagonal in place of the torso. None, the published rule, leaves such persons out.
+        skeleton: of both; says what a person's size is.
+        alpha: share of the size, inclusive.
+        bboxes_xywh: (N, 4), annotated; for skeletons measured by the box, and for `bbox_share`.
+        bbox_share: a person whose `size_pair` is not labelled is measured by this share of the box's
+            diagonal in place of it. None, the published rule, leaves such persons out.
 
     Raises:
-        ValueError: shapes that disagree, a value that is not finite, no person to measure, or a
-            skeleton without a torso and no `bbox_share`.
+        ValueError: shapes that disagree, a value that is not finite, no person to measure, or boxes
+            needed and not given.
     """
     predicted = np.asarray(keypoints_image, np.float64)
     truth = np.asarray(truth_image, np.float64)
@@ -63,17 +66,23 @@ def pck(
     check_arrays(
         keypoints_image=(predicted, shape), truth_image=(truth, shape), visibility=(labelled, shape[:2])
     )
-    length = _torso_lengths(truth, labelled, skeleton)
-    if bbox_share is not None:
-        if bboxes_xywh is None:
-            raise ValueError("bbox_share needs bboxes_xywh, the annotated boxes (N, 4)")
-        diagonal = np.linalg.norm(np.asarray(bboxes_xywh, np.float64)[:, 2:], axis=-1)
-        length = np.where(np.isnan(length), bbox_share * diagonal, length)
+    ends = skeleton.size_pair()
+    if bboxes_xywh is None and (ends is None or bbox_share is not None):
+        raise ValueError(
+            f"skeleton {skeleton.name!r} is measured by the box: bboxes_xywh, the annotated boxes (N, "
+            f"4), "
+            "is missing; give it, or the skeleton two keypoints as its normaliser"
+        )
+    sides = np.asarray([] if bboxes_xywh is None else bboxes_xywh, np.float64).reshape(-1, 4)[:, 2:]
+    length = sides.max(axis=1, initial=0.0) if ends is None else _distances(truth, labelled, ends)
+    if bbox_share is not None and ends is not None:
+        length = np.where(np.isnan(length), bbox_share * np.linalg.norm(sides, axis=-1), length)
     measured = ~np.isnan(length) & labelled.any(axis=1)
     if not measured.any():
+        what = "box" if ends is None else " and ".join(skeleton.keypoints[k] for k in ends)
         raise ValueError(
-            f"no person of skeleton {skeleton.name!r} has both a left shoulder and a right hip "
-            "labelled; give bbox_share to measure by the box's diagonal"
+            f"no person of skeleton {skeleton.name!r} has {what} labelled; give the skeleton another "
+            "normaliser, or bbox_share to measure by the box's diagonal"
         )
     counted = labelled[measured]  # (M, K)
     distance = np.linalg.norm(predicted[measured] - truth[measured], axis=-1)
@@ -101,13 +110,9 @@ def check_arrays(**arrays: tuple[NDArray[Any], tuple[int, ...]]) -> None:
             raise ValueError(f"{name} has a value that is not finite")
 
 
-def _torso_lengths(
-    truth: NDArray[np.float64], labelled: NDArray[np.bool_], skeleton: Skeleton
+def _distances(
+    truth: NDArray[np.float64], labelled: NDArray[np.bool_], ends: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """(N,) pixels, NaN where a person's torso is not labelled."""
-    shoulder = skeleton.index("left_shoulder", "l_shoulder", "L_Shoulder")
-    hip = skeleton.index("right_hip", "r_hip", "R_Hip")
-    if shoulder is None or hip is None:
-        return np.full(len(truth), np.nan)
-    length = np.linalg.norm(truth[:, shoulder] - truth[:, hip], axis=-1)
-    return np.where(labelled[:, shoulder] & labelled[:, hip], length, np.nan)
+    """(N,) pixels between two keypoints, NaN where one of them is not labelled."""
+    length = np.linalg.norm(truth[:, ends[0]] - truth[:, ends[1]], axis=-1)
+    return np.where(labelled[:, list(ends)].all(axis=1), length, np.nan)

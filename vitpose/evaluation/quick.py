@@ -45,18 +45,21 @@ class HeldOut:
         self._images = data / prepared.val_images
         raw = json.loads((data / "val.json").read_text(encoding="utf-8"))
         images = {image["id"]: image for image in raw["images"]}
-        self._files = {image_id: image["file_name"] for image_id, image in images.items()}
+        self._files = {
+            image_id: (image["file_name"], (image["width"], image["height"]))
+            for image_id, image in images.items()
+        }
         people = [
             _as_judged(number, row, self._skeleton.num_keypoints)
             for number, row in enumerate(raw["annotations"], start=1)
         ]
-        self._asked: dict[int, list[tuple[Array, list[float]]]] = defaultdict(list)
-        for person in people:  # by image: the clipped box and the annotated keypoints
+        self._asked: dict[int, list[tuple[Array, list[float], list[float]]]] = defaultdict(list)
+        for person in people:  # by image: the clipped box, the annotated keypoints and box
             if person["num_keypoints"] and not person["iscrowd"]:
                 image = images[person["image_id"]]
                 bbox = clip_bbox(person["bbox"], (image["width"], image["height"]))
                 if (bbox[2:] > 0).all():
-                    self._asked[image["id"]].append((bbox, person["keypoints"]))
+                    self._asked[image["id"]].append((bbox, person["keypoints"], person["bbox"]))
         if not self._asked:
             raise ValueError(f"{data / 'val.json'}: nobody with a keypoint to find; prepare other data")
         self._truth = _coco(list(images), people)
@@ -67,27 +70,32 @@ class HeldOut:
         return self._skeleton.name
 
     def score(self, model: torch.nn.Module) -> dict[str, float]:
-        """AP, and PCK@0.2 of the torso, of a `PoseModel`, which is left in eval mode.
+        """AP, and PCK@0.2, of a `PoseModel`, which is left in eval mode.
 
         Of its head for these people's skeleton; `ValueError` where it has none.
         """
         if not isinstance(model, PoseModel):
             raise TypeError(f"expected a PoseModel, got {type(model).__name__}")
         predictor = PosePredictor(model, batch_size=_BATCH_SIZE, head=self._skeleton.name)
-        bboxes = {i: np.stack([bbox for bbox, _ in asked]) for i, asked in self._asked.items()}
-        pictures = ((read_rgb(self._images / self._files[i]), bboxes[i]) for i in bboxes)
+        bboxes = {i: np.stack([bbox for bbox, _, _ in asked]) for i, asked in self._asked.items()}
+        pictures = ((self._picture(i), bboxes[i]) for i in bboxes)
         predicted = dict(zip(bboxes, predictor.stream(pictures), strict=True))
         results = []
         for image_id, poses in predicted.items():
             _, extents = padded_region(bboxes[image_id], predictor.crop_wh)
             results += self._results(image_id, poses, extents.prod(axis=-1))
-        truth = np.array([keypoints for asked in self._asked.values() for _, keypoints in asked])
+        truth = np.array([keypoints for asked in self._asked.values() for _, keypoints, _ in asked])
         truth = truth.reshape(len(truth), -1, 3)  # (N, K, 3)
         found = np.concatenate([poses.keypoints for poses in predicted.values()])
+        annotated = np.array([bbox for asked in self._asked.values() for _, _, bbox in asked])
         return {
             "AP": self._ap(results),
-            "PCK": pck(found, truth[..., :2], truth[..., 2], self._skeleton).mean,
+            "PCK": pck(found, truth[..., :2], truth[..., 2], self._skeleton, bboxes_xywh=annotated).mean,
         }
+
+    def _picture(self, image_id: int) -> NDArray[np.uint8]:
+        name, image_wh = self._files[image_id]
+        return read_rgb(self._images / name, image_wh)
 
     def _results(self, image_id: int, poses: Poses, areas: Array) -> list[dict[str, Any]]:
         """Those of an image as pycocotools takes them; `areas` (N,) are of the padded boxes."""

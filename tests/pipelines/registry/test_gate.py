@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.registry.gate import GateConfig, decide
+from pipelines.registry.gate import GateConfig, SanityConfig, decide
 
 CONFIG = GateConfig(
     minimum_AP=0.5, margin_AP=0.01, max_slice_drop=0.05, max_slowdown=2.0, max_export_difference=1e-5
@@ -17,6 +17,11 @@ def metrics(AP: float, **changes: object) -> dict[str, object]:
         "slices": {"one_person": AP + 0.1, "crowded": AP - 0.1},
         "images_per_second": 100.0,
         "export_difference": 0.0,
+        "repeated": 1.0,
+        "calibration": {"person_error": 0.1, "keypoint_error": 0.2},
+        "model_bytes": 1000,
+        "skeleton": "coco (1234)",
+        "preprocessing": "crops of 256x192",
         "protocol": {"flip_test": True},
         **changes,
     }
@@ -35,7 +40,8 @@ def test_accepts_a_better_model_and_shows_every_rule():
     assert "0.71" in decision.reason and "0.7 " in decision.reason
     assert set(decision.figures) == {
         "minimum AP", "export_difference", "AP", "slice one_person", "slice crowded",
-        "images_per_second",
+        "images_per_second", "repeated", "calibration person_error", "calibration keypoint_error",
+        "model_bytes", "skeleton", "preprocessing",
     }  # fmt: skip
     assert all(rule["passed"] for rule in decision.figures.values())
 
@@ -117,6 +123,81 @@ def test_refuses_what_came_back_changed_or_was_never_compared():
     assert not decide(metrics(0.8, export_difference=1e-3), None, CONFIG).promoted
     assert not decide(metrics(0.8, export_difference=None), None, CONFIG).promoted
     assert not decide(metrics(0.8, export_difference=float("nan")), None, CONFIG).promoted
+
+
+def gain(value: float, low: float, high: float) -> dict[str, object]:
+    return {"AP_difference": {"value": value, "low": low, "high": high, "level": 0.95}}
+
+
+def test_without_a_margin_a_gain_must_be_beyond_chance():
+    config = GateConfig(minimum_AP=0.5)
+    lucky = decide(metrics(0.72, **gain(0.02, -0.01, 0.05)), metrics(0.7), config)
+    assert not lucky.promoted and "no gain beyond chance (+0.0200, 95% interval -0.0100" in lucky.reason
+    assert decide(metrics(0.72, **gain(0.02, 0.01, 0.05)), metrics(0.7), config).promoted
+    assert not decide(metrics(0.68, **gain(-0.02, -0.05, -0.01)), metrics(0.7), config).promoted
+    unknown = decide(metrics(0.72), metrics(0.7), config)
+    assert not unknown.promoted and "no interval of the gain" in unknown.reason
+    assert decide(
+        metrics(0.72, **gain(0.02, -0.01, 0.05)), metrics(0.7), CONFIG
+    ).promoted  # a margin says
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"repeated": 0.9}, "finds 90% of the keypoints"),
+        ({"repeated": None}, "nobody has run the model again"),
+        ({"repeated": float("nan")}, "they are not this model's"),
+        ({"calibration": {"person_error": 0.21, "keypoint_error": 0.2}}, "calibration person_error 0.21"),
+        ({"calibration": {}}, "calibration keypoint_error not measured"),
+        ({"model_bytes": 16001}, "1.6e+04 bytes of weights against 1000"),
+        ({"skeleton": "lsp (5678)"}, "skeleton lsp (5678) is not the champion's coco (1234)"),
+        ({"preprocessing": "crops of 128x96"}, "allow it with --allow preprocessing"),
+    ],
+)
+def test_a_better_model_that_is_not_what_the_champion_s_users_expect(changes, reason):
+    refused = decide(metrics(0.8, **changes), metrics(0.7), CONFIG)
+    assert not refused.promoted and reason in refused.reason
+
+
+def test_a_form_that_is_far_missing_or_could_not_be_written_is_refused():
+    near, far = {"difference": 1e-5, "limit": 1e-4}, {"difference": 1e-3, "limit": 1e-4}
+    broken = {"difference": None, "limit": None, "reason": "onnx is not installed"}
+    assert decide(metrics(0.5, exports={"onnx": near}), None, CONFIG).promoted
+    for exports, told in (
+        ({"onnx": far}, "exported form onnx: 0.001 from the model"),
+        ({"onnx": broken}, "exported form onnx: onnx is not installed"),
+        ({}, "exported form onnx: it carries none, and the champion does"),
+    ):
+        refused = decide(metrics(0.8, exports=exports), metrics(0.7, exports={"onnx": near}), CONFIG)
+        assert not refused.promoted and told in refused.reason
+
+
+def test_the_fixed_set_is_found_by_every_champion_the_first_included():
+    config = GateConfig(minimum_AP=0.5, sanity=SanityConfig(annotations="a", images="i"))
+    assert decide(metrics(0.8, sanity=0.5), None, config).promoted
+    assert "OKS 0.49 (at least 0.5)" in decide(metrics(0.8, sanity=0.49), None, config).reason
+    assert not decide(metrics(0.8), None, config).promoted
+
+
+def test_a_limit_on_what_changes_for_the_readers_of_labels():
+    config = GateConfig(minimum_AP=0.5, margin_AP=0.01, shadow=0.1)
+    assert decide(metrics(0.8, apart=0.1), metrics(0.7), config).promoted
+    refused = decide(metrics(0.8, apart=0.11), metrics(0.7), config)
+    assert not refused.promoted and "11.0% of the keypoints are elsewhere" in refused.reason
+    assert not decide(metrics(0.8), metrics(0.7), config).promoted
+    assert decide(metrics(0.8), None, config).promoted  # the first has nobody to differ from
+
+
+def test_what_is_allowed_may_change_and_nothing_else():
+    changed = metrics(0.8, preprocessing="crops of 128x96", skeleton="lsp (5678)")
+    limits = {"minimum_AP": 0.5, "margin_AP": 0.01}
+    assert decide(
+        changed, metrics(0.7), GateConfig(**limits, allow=("preprocessing", "skeleton"))
+    ).promoted
+    assert not decide(changed, metrics(0.7), GateConfig(**limits, allow=("preprocessing",))).promoted
+    with pytest.raises(ValueError, match="allow has 'AP'; expected skeleton or preprocessing"):
+        GateConfig(allow=("AP",))
 
 
 def test_nan_never_passes():

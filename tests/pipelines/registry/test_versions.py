@@ -1,12 +1,19 @@
 """Versions of models and how they are fetched, on a real MLflow."""
 
+import socket
+import subprocess
+import sys
+
 import mlflow
 import pytest
 
 from pipelines import place
+from pipelines.experiments import experiment_id
 from pipelines.registry import promotion
 from pipelines.registry import versions as registry
-from pipelines.registry.client import list_models
+from pipelines.registry.client import connect, list_models
+from pipelines.registry.sweeping import WRITER, writer
+from pipelines.registry.vouching import vouch
 
 # --- versions
 
@@ -32,8 +39,6 @@ def test_candidate_is_the_newest(three):
 
 
 def test_the_run_is_linked_when_this_server_has_it(mlflow_home, model_folder, figures):
-    from pipelines.experiments import experiment_id
-
     client = mlflow.MlflowClient(place.tracking_uri())
     run = client.create_run(experiment_id()).info.run_id
     version = registry.register_version("vitpose", model_folder(0), figures(0.6), run_id=run)
@@ -77,6 +82,28 @@ def test_audit_logs_are_not_models(three):
     assert list_models() == ["vitpose"]
 
 
+def test_what_a_killed_registration_left_is_swept_by_the_next(three, model_folder, figures):
+    """Uploads without a version stayed PENDING for ever."""
+    client, experiment = connect(), experiment_id()
+    used = {m.model_id for m in client.search_logged_models([experiment])}
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    tags = {
+        "dead": f"{socket.gethostname()}:{gone.pid}",
+        "alive": writer(),
+        "elsewhere": "another-host:1",
+    }
+    left = {
+        name: client.create_logged_model(experiment, name=name, tags={WRITER: tag}).model_id
+        for name, tag in tags.items()
+    }
+    client.create_logged_model(experiment, name="of somebody else")
+    registry.register_version("vitpose", model_folder(3), figures(0.9))
+    found = {m.model_id for m in client.search_logged_models([experiment])}
+    assert left["dead"] not in found
+    assert {left["alive"], left["elsewhere"]} | used <= found and len(found) == len(used) + 4
+
+
 # --- resolving
 
 
@@ -89,6 +116,17 @@ def test_an_edited_config_is_refused_wherever_it_was_edited(three, tmp_path):
     for cache in (None, tmp_path / "cache"):
         with pytest.raises(ValueError, match=r"another config\.json than was registered"):
             registry.resolve_model("models:/vitpose/1", cache=cache)
+
+
+def test_an_older_version_is_checked_from_a_person_s_word_on(three):
+    connect().delete_model_version_tag("vitpose", "1", "config_digest")
+    config = registry.resolve_model("models:/vitpose/1").folder / "config.json"
+    vouch("models:/vitpose/1")
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(ValueError, match=r"another config\.json than was registered"):
+        registry.resolve_model("models:/vitpose/1")
+    with pytest.raises(ValueError, match="nobody can replace it"):
+        vouch("models:/vitpose/2")
 
 
 def test_a_resolved_alias_stays_on_its_version(three):
