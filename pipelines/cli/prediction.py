@@ -1,61 +1,46 @@
-"""`vitpose predict`: overlays and COCO results for a handful of files, in this process.
+"""`vitpose predict`: overlays and results for a handful of files, in this process.
 
 For archives there is `cluster.label`, which keeps account of every frame.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from time import monotonic
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipelines.cli.prediction_inputs import Input, overlays
+from pipelines.cli.prediction_results import Results
 from pipelines.cluster.progress import Progress
+from vitpose.estimation.names import write_names
 from vitpose.exchange.deployed import is_exported, load_runnable
-from vitpose.files import write_json
-from vitpose.inference import PosePredictor, Poses
+from vitpose.inference import PosePredictor
 from vitpose.labels.plan import LabelConfig
-from vitpose.labels.unit import BoxesOf, detect_boxes, pose_frames
-from vitpose.oks import rescore
-from vitpose.pixels import decode_rgb
+from vitpose.labels.posing import BoxesOf, detect_boxes, pose_frames
+from vitpose.pixels import decode_upright
 from vitpose.video.boxes import read_boxes
-from vitpose.video.detectors import Boxes, Detector, make_detector
-from vitpose.video.frames import OK, VIDEO_SUFFIXES, Frame, probe, read_frames
+from vitpose.video.detectors import Detector, make_detector
+from vitpose.video.frames import OK, Frame, probe, read_frames
 from vitpose.video.writing import write_video
 from vitpose.visualization import draw_poses
 
 Image = NDArray[np.uint8]
 
 
-class _Results:
-    """COCO results of all files, and which file and frame each image id is."""
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How poses are drawn."""
 
-    def __init__(self) -> None:
-        self.images: list[dict[str, Any]] = []
-        self.results: list[dict[str, Any]] = []
-
-    def add(self, file: Path, frame: Frame, boxes: Boxes, poses: Poses) -> None:
-        identity = len(self.images) + 1
-        place = {"video": file.name, "frame_index": frame.index}  # what `--boxes` goes by
-        self.images.append({"id": identity, "file_name": file.name, "frame_index": frame.index})
-        if frame.image is not None:
-            self.images[-1]["height"], self.images[-1]["width"] = frame.image.shape[:2]
-        scores = rescore(poses.scores, boxes.scores) if len(boxes.scores) else np.zeros(0)
-        triples = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=-1)
-        for n, score in enumerate(scores):
-            self.results.append(
-                {
-                    "image_id": identity,
-                    **place,
-                    "category_id": 1,
-                    "bbox": np.round(boxes.bboxes_xywh[n], 2).tolist(),
-                    "bbox_score": round(float(boxes.scores[n]), 5),
-                    "keypoints": np.round(triples[n], 4).ravel().tolist(),
-                    "score": round(float(score), 5),
-                }
-            )
+    threshold: float = 0.3
+    """Keypoints that score less are rings, then nothing."""
+    line_width: float | None = None
+    """Pixels; None for one that grows with the person."""
+    names: bool = False
+    """Write the keypoints' names."""
 
 
 def load_predictor(
@@ -75,90 +60,126 @@ def load_predictor(
 
 
 def predict_files(
-    inputs: Sequence[Path],
+    inputs: Sequence[Input],
     out: Path,
     predictor: PosePredictor,
     config: LabelConfig,
     *,
-    threshold: float,
+    saves: Collection[str],
+    look: Look,
     say: Callable[[str], None],
 ) -> list[tuple[Path, str]]:
-    """Write an overlay for every input and results.json and images.json for all of them.
+    """Write what `saves` asks for into `out`.
 
     Returns the inputs that could not be done, with the reason. Raises `ValueError` as `overlays` does.
     """
     targets = overlays(inputs, out)
-    out.mkdir(parents=True, exist_ok=True)
     detector = None if config.detector is None else make_detector(config.detector)
-    collected, failed = _Results(), []
-    for path, target in zip(inputs, targets, strict=True):
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES
-        people = len(collected.results)
-        try:
-            boxes_of = _boxes_of(path, detector, config)
-            if is_video:
-                probed = probe(path)
-                info = probed.info
-                blank = np.zeros((info.height, info.width, 3), np.uint8)
-                frames = _counted(path.name, read_frames(probed), info.frames)
-                drawn = _drawn(path, frames, blank, boxes_of, predictor, threshold, collected)
-                write_video(target, drawn, info.fps)
-            else:
-                image = decode_rgb(path.read_bytes())
-                still = Frame(index=0, pts=None, time_s=None, image=image, status=OK)
-                drawn = _drawn(path, [still], image, boxes_of, predictor, threshold, collected)
-                cv2.imwrite(str(target), list(drawn)[0][..., ::-1])
-        except (ValueError, OSError) as error:
-            failed.append((path, str(error)))
-            continue
-        say(f"{target}: {len(collected.results) - people} persons")
-    write_json(out / "results.json", collected.results, indent=None)
-    write_json(out / "images.json", {"images": collected.images}, indent=None)
+    results, failed = Results(out, predictor.skeleton, saves), []
+    shown = len(inputs) > 1 and not any(one.is_video for one in inputs)
+    with Progress("predict", len(inputs), "pictures") if shown else _Silent() as progress:
+        for source, target in zip(inputs, targets, strict=True):
+            people = len(results.results)
+            drawing = _Drawing(source, _boxes_of(source, detector, config), predictor, look, results)
+            try:
+                _predict(source, target if "overlay" in saves else None, drawing)
+            except (ValueError, OSError) as error:
+                failed.append((source.path, str(error)))
+                continue
+            finally:
+                progress.advance(1)
+            said = target if "overlay" in saves else source.name
+            say(f"{said}: {len(results.results) - people} persons")
+    results.write()
     return failed
 
 
-def overlays(inputs: Sequence[Path], out: Path) -> list[Path]:
-    """The file that each input's overlay goes to: OUT/STEM.png or OUT/STEM.mp4.
+def _predict(source: Input, target: Path | None, drawing: "_Drawing") -> None:
+    """One input; without a target nothing is drawn."""
+    if not source.is_video:
+        image = decode_upright(source.path.read_bytes())
+        still = Frame(index=0, pts=None, time_s=None, image=image, status=OK)
+        (picture,) = drawing.of([still], image, draw=target is not None)
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(target), picture[..., ::-1])
+        return
+    if source.camera is not None:
+        frames, fps = camera_frames(cv2.VideoCapture(source.camera), f"camera {source.camera}"), 0.0
+        blank = None
+    else:
+        probed = probe(source.path)
+        fps = probed.info.fps
+        frames = _counted(source.name, read_frames(probed), probed.info.frames)
+        blank = np.zeros((probed.info.height, probed.info.width, 3), np.uint8)
+    drawn = drawing.of(frames, blank, draw=target is not None)
+    if target is None:
+        for _ in drawn:
+            pass
+    else:
+        sound = source.path if source.camera is None else None
+        write_video(target, drawn, fps, times_s=drawing.times_s, sound_of=sound)
 
-    Raises `ValueError` where two inputs would go to one file, or one would overwrite an input.
+
+@dataclass
+class _Drawing:
+    """The frames of one input, predicted, collected and drawn."""
+
+    source: Input
+    boxes_of: BoxesOf
+    predictor: PosePredictor
+    look: Look
+    results: Results
+    times_s: list[float | None] = field(default_factory=list)
+    """Of the frames that were handed out."""
+
+    def of(self, frames: Iterable[Frame], last: Image | None, *, draw: bool) -> Iterator[Image]:
+        """The frames with poses; one that does not decode repeats the one before, at first `last`."""
+        found = pose_frames(frames, self.boxes_of, self.predictor, keep_images=True)
+        for frame, boxes, poses in found:
+            self.results.add(self.source, frame, boxes, poses)
+            if frame.image is not None:
+                last = frame.image
+            if draw and frame.image is not None:
+                last = draw_poses(
+                    frame.image,
+                    poses.keypoints,
+                    poses.scores,
+                    self.predictor.skeleton,
+                    self.look.threshold,
+                    bboxes_xywh=boxes.bboxes_xywh,
+                    line_width=self.look.line_width,
+                )
+                if self.look.names:
+                    skeleton, threshold = self.predictor.skeleton, self.look.threshold
+                    write_names(last, poses.keypoints, poses.scores, skeleton, threshold)
+            if last is not None:
+                self.times_s.append(frame.time_s)
+                yield last
+
+
+def camera_frames(capture: cv2.VideoCapture, name: str) -> Iterator[Frame]:
+    """Frames until the camera or Ctrl-C ends, with seconds since the first; what cannot be used is said.
+
+    Raises `ValueError` where nothing can be read.
     """
-    taken: dict[Path, Path] = {}
-    originals = {path.resolve() for path in inputs}
-    for path in inputs:
-        target = out / f"{path.stem}.{'mp4' if path.suffix.lower() in VIDEO_SUFFIXES else 'png'}"
-        if target in taken:
-            raise ValueError(
-                f"{taken[target]} and {path} would both be drawn into {target}; expected inputs whose "
-                "names differ before the suffix: rename one, or predict them into two folders"
-            )
-        if target.resolve() in originals:
-            raise ValueError(f"{target} is an input and would be overwritten; give another --out")
-        taken[target] = path
-    return list(taken)
-
-
-def _drawn(
-    path: Path,
-    frames: Iterable[Frame],
-    last: Image,
-    boxes_of: BoxesOf,
-    predictor: PosePredictor,
-    threshold: float,
-    collected: _Results,
-) -> Iterator[Image]:
-    """The frames with poses drawn; one that does not decode repeats the one before, at first `last`."""
-    for frame, boxes, poses in pose_frames(frames, boxes_of, predictor, keep_images=True):
-        collected.add(path, frame, boxes, poses)
-        if frame.image is not None:
-            last = draw_poses(
-                frame.image,
-                poses.keypoints,
-                poses.scores,
-                predictor.skeleton,
-                threshold,
-                bboxes_xywh=boxes.bboxes_xywh,
-            )
-        yield last
+    if not capture.isOpened():
+        raise ValueError(f"{name} cannot be opened; is it plugged in, and not in use by another program?")
+    index, began = 0, monotonic()
+    try:
+        while True:
+            there, image = capture.read()
+            if not there:
+                break
+            rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            yield Frame(index=index, pts=None, time_s=monotonic() - began, image=rgb, status=OK)
+            index += 1
+    except KeyboardInterrupt:
+        pass
+    finally:
+        capture.release()
+    if index == 0:
+        raise ValueError(f"{name} gave no picture")
 
 
 def _counted(name: str, frames: Iterable[Frame], total: int) -> Iterator[Frame]:
@@ -168,8 +189,21 @@ def _counted(name: str, frames: Iterable[Frame], total: int) -> Iterator[Frame]:
             progress.advance(1)
 
 
-def _boxes_of(path: Path, detector: Detector | None, config: LabelConfig) -> BoxesOf:
+class _Silent:
+    """In the place of a `Progress` of files, where each file shows its own."""
+
+    def __enter__(self) -> "_Silent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
+
+
+def _boxes_of(source: Input, detector: Detector | None, config: LabelConfig) -> BoxesOf:
     if detector is not None:
         return detect_boxes(detector, every=1, threshold=config.box_threshold, start=0)
-    boxes = read_boxes(Path(str(config.boxes)), path.name)
+    boxes = read_boxes(Path(str(config.boxes)), source.name)
     return lambda frame: boxes(frame.index).above(config.box_threshold)
