@@ -4,6 +4,11 @@ BIN := .venv/bin
 export DVC_NO_ANALYTICS := 1
 export GIT_PYTHON_REFRESH := quiet
 
+# Ray starts no worker from such a path, and says so only after minutes.
+ifneq ($(words $(CURDIR)),1)
+$(error The path of this checkout has a space ($(CURDIR)), and Ray starts no workers from such a path; move it to a path without)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all test-fast lint ui clean
 
@@ -22,6 +27,8 @@ repro: .venv/.installed .dvc/config  ## Run the whole pipeline; RECIPE=recipes/N
 ifdef RECIPE
 	cp $(RECIPE) params.yaml
 endif
+	@test -e .git || { echo "no git checkout: DVC runs without it, and the commit of the results is unknown"; \
+		$(BIN)/dvc config --local core.no_scm true; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: .venv/.installed  ## Run the tests, real Ray, MLflow and kills among them

@@ -15,7 +15,7 @@ import numpy as np
 
 from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model
-from vitpose.pixels import decode_rgb
+from vitpose.pixels import decode_upright
 
 
 class PoseService:
@@ -29,7 +29,8 @@ class PoseService:
 
         Args:
             model_input: a DataFrame or a list of mappings with `image` (RGB uint8 (H, W, 3), or an
-                encoded image as bytes or base64 text) and `bboxes_xywh` (N, 4) in its pixels.
+                encoded image as bytes or base64 text) and `bboxes_xywh` (N, 4) in its pixels; one
+                person fills the whole image where there are none.
             params: none are known.
 
         Returns:
@@ -40,18 +41,33 @@ class PoseService:
         rows: Iterable[Mapping[str, Any]] = (
             model_input.to_dict("records") if hasattr(model_input, "to_dict") else model_input
         )
-        items = [(_pixels(row["image"]), row["bboxes_xywh"]) for row in rows]
+        items = [_item(number, row) for number, row in enumerate(rows)]
         return [
             {"keypoints": poses.keypoints.tolist(), "scores": poses.scores.tolist()}
             for poses in self.predictor.predict_crops(items)
         ]
 
 
+def _item(number: int, row: Mapping[str, Any]) -> tuple[np.ndarray, Any]:
+    if not isinstance(row, Mapping) or row.get("image") is None:
+        raise ValueError(
+            f"row {number} has no 'image'; expected rows of 'image' (encoded, as base64 text) and "
+            "'bboxes_xywh', or none for the whole image"
+        )
+    image, bboxes = _pixels(row["image"]), row.get("bboxes_xywh")
+    if bboxes is None or isinstance(bboxes, float):  # a table has NaN where a row has none
+        bboxes = [[0, 0, image.shape[1], image.shape[0]]]
+    return image, bboxes
+
+
 def _pixels(image: Any) -> np.ndarray:
     if isinstance(image, str):
-        image = base64.b64decode(image, validate=True)
+        try:
+            image = base64.b64decode(image, validate=True)
+        except ValueError as error:
+            raise ValueError(f"an 'image' that is text must be base64: {error}") from None
     if isinstance(image, bytes):
-        return decode_rgb(image)
+        return decode_upright(image)
     return np.asarray(image, np.uint8)
 
 

@@ -207,6 +207,16 @@ def loader_workers(default: int) -> int:
     return _number("VITPOSE_LOADER_WORKERS", default, least=0)
 
 
+def check_interpreter() -> None:
+    """Raises `ValueError` where Ray would start no worker: it splits the interpreter's path at spaces."""
+    if len(sys.executable.split()) > 1:
+        raise ValueError(
+            f"the path of this Python has a space ({sys.executable}), and Ray starts no workers from "
+            f"such a "
+            "path; move the checkout to a path without"
+        )
+
+
 def git_commit() -> str:
     """The checked-out commit, with "+changes" when the tree differs from it; "unknown" without git."""
     command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from vitpose.pixels import (
     MEAN,
@@ -13,8 +14,10 @@ from vitpose.pixels import (
     batch_to_model_input,
     decode_rgb,
     decode_trusted,
+    decode_upright,
     encode_jpeg,
     encode_plain,
+    orientation,
     read_rgb,
     to_model_input,
 )
@@ -113,14 +116,34 @@ def test_cmyk_becomes_rgb():
     np.testing.assert_allclose(decode_rgb(buffer.getvalue())[:, ::59], RED[:, ::59], atol=10)
 
 
-def test_exif_orientation_is_ignored():
-    jpeg = encoded(".jpg")
-    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: turn
-    body = b"Exif\0\0" + tiff
-    turned = jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
-    as_shown = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
-    assert as_shown.shape == (60, 40, 3)  # the tag is understood where it is not ignored
-    np.testing.assert_array_equal(decode_rgb(turned), decode_rgb(jpeg))
+def with_orientation(picture: np.ndarray, turn: int, kind: str = "jpeg") -> bytes:
+    """RGB (H, W, 3) stored as it is, with an EXIF orientation beside it."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, kind, exif=exif, **({"quality": 95} if kind == "jpeg" else {}))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photograph_is_seen_as_people_see_it(turn, kind, textured):
+    data = with_orientation(textured((40, 24), 3), turn, kind)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    seen = decode_upright(data)
+    assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= 12
+    assert orientation(data) == (1 if kind == "tiff" else turn)
+
+
+def test_an_annotated_image_is_turned_only_where_the_annotations_are_for_the_upright_one(textured):
+    stored = textured((40, 24), 3)
+    lying, plain = with_orientation(stored, 6), with_orientation(stored, 1)
+    assert decode_rgb(lying).shape == decode_rgb(lying, (40, 24)).shape == (24, 40, 3)
+    assert np.array_equal(decode_rgb(lying, (24, 40)), decode_upright(lying))
+    assert decode_rgb(plain, (24, 40)).shape == (24, 40, 3)  # of another size: for the caller to refuse
+    assert np.array_equal(decode_rgb(lying, (7, 7)), decode_rgb(lying))
+    upside_down = with_orientation(stored, 3)  # both sizes are the annotations': as stored, as in COCO
+    assert np.array_equal(decode_rgb(upside_down, (40, 24)), decode_rgb(upside_down))
 
 
 @pytest.mark.parametrize("extension", [".jpg", ".png"])

@@ -1,9 +1,12 @@
 """Bytes to pixels, and pixels to what a model takes. The one place that knows mean, std and colour order.
 
-Images are RGB uint8 (H, W, 3) everywhere in the project. Pixels are taken as stored: an orientation in
-the EXIF data is ignored, because COCO-style coordinates are for the stored pixels.
+Images are RGB uint8 (H, W, 3) everywhere in the project. Photographs of phones are often stored lying,
+with an orientation beside them (EXIF): `decode_upright` is for pictures that people look at,
+`decode_rgb` for annotated ones, whose coordinates are for the pixels of the size that the annotations
+state.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 if TYPE_CHECKING:  # preparing data takes no torch
     import torch
@@ -22,6 +26,17 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet standard deviation of RGB in 0..1."""
 
 _PLAIN = b"P6\n"  # how a PPM file begins
+
+_ORIENTATION = 0x0112  # the tag (EXIF 2.3, 4.6.4)
+
+_UPRIGHT = {
+    2: (cv2.flip, 1),
+    3: (cv2.rotate, cv2.ROTATE_180),
+    4: (cv2.flip, 0),
+    6: (cv2.rotate, cv2.ROTATE_90_CLOCKWISE),
+    8: (cv2.rotate, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+"""By orientation, what turns the stored pixels upright; 5 and 7 are transposed besides."""
 
 # (3, 256) float32: the normalised value of every byte, a row a channel.
 _TABLES = np.stack(
@@ -88,10 +103,12 @@ def from_model_input(images: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8)
 
 
-def decode_rgb(data: bytes | memoryview) -> NDArray[np.uint8]:
+def decode_rgb(data: bytes | memoryview, image_wh: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """An encoded image (JPEG, PNG, ... told by content, not by name) to RGB uint8 (H, W, 3).
 
-    Grey and CMYK become RGB, 16 bits become 8, transparency is dropped.
+    Grey and CMYK become RGB, 16 bits become 8, transparency is dropped, the first of several pictures is
+    taken. The pixels are as stored, whatever the EXIF orientation says, unless only the upright picture
+    has the size `image_wh`, width and height in pixels, that the annotations state.
 
     Raises:
         ValueError: not an image, or a JPEG or PNG without its end (which not every version of OpenCV
@@ -101,10 +118,18 @@ def decode_rgb(data: bytes | memoryview) -> NDArray[np.uint8]:
         raise ValueError("the file is empty")
     if _is_cut_off(bytes(data)):
         raise ValueError("the image is cut off before its end")
-    return decode_trusted(data)
+    image = decode_trusted(data)
+    if image_wh is None or image.shape[1::-1] == image_wh or image.shape[:2] != image_wh:
+        return image
+    return _upright(image, orientation(data))
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def decode_upright(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """`decode_rgb` of a picture as people see it: turned and mirrored as its EXIF orientation says."""
+    return _upright(decode_rgb(data), orientation(data))
+
+
+def read_rgb(path: Path, image_wh: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """`decode_rgb` of a file.
 
     Raises:
@@ -112,9 +137,32 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         ValueError: it is not an image, or one that is cut off; names the file.
     """
     try:
-        return decode_rgb(path.read_bytes())
+        return decode_rgb(path.read_bytes(), image_wh)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def orientation(picture: Path | bytes | memoryview) -> int:
+    """The EXIF orientation, 1 to 8, of a file or its bytes: 1 is as decoded, and where there is none.
+
+    1 for TIFF, which OpenCV turns upright by itself, asked or not.
+    """
+    opened = picture if isinstance(picture, Path) else io.BytesIO(picture)
+    try:
+        with Image.open(opened) as image:
+            found = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises whatever its parsers meet; OpenCV may read the picture all the same
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _upright(image: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    if turn in (5, 7):
+        image, turn = np.ascontiguousarray(image.transpose(1, 0, 2)), 1 if turn == 5 else 3
+    if turn not in _UPRIGHT:
+        return image
+    change, how = _UPRIGHT[turn]
+    return change(image, how)  # type: ignore[operator]
 
 
 def decode_trusted(data: bytes | memoryview) -> NDArray[np.uint8]:

@@ -36,6 +36,7 @@ def draw_poses(
     skeleton: Skeleton,
     threshold: float = 0.3,
     bboxes_xywh: ArrayLike | None = None,
+    line_width: float | None = None,
 ) -> Image:
     """A copy of an RGB uint8 image (H, W, 3) with N poses.
 
@@ -47,9 +48,10 @@ def draw_poses(
         skeleton: of the poses.
         threshold: on the scores.
         bboxes_xywh: (N, 4) to draw too, None for none.
+        line_width: of limbs, in pixels; None for one that grows with the person.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: shapes that disagree, or a width below 1.
     """
     keypoints = np.asarray(keypoints_image, np.float64).reshape(-1, skeleton.num_keypoints, 2)
     given = np.ones(keypoints.shape[:2]) if scores is None else np.asarray(scores, np.float64)
@@ -58,7 +60,9 @@ def draw_poses(
     marks = np.where(given >= threshold, _DOT, np.where(given >= threshold * HOLLOW_SHARE, _RING, 0))
     if scores is None:
         marks[:] = _DOT
-    return _draw(image, keypoints, marks, marks == _DOT, skeleton, bboxes_xywh)
+    if line_width is not None and not line_width >= 1:
+        raise ValueError(f"line_width must be at least 1 pixel, got {line_width}")
+    return _draw(image, keypoints, marks, marks == _DOT, skeleton, bboxes_xywh, line_width)
 
 
 def draw_annotations(
@@ -171,20 +175,26 @@ def _draw(
     joined: NDArray[np.bool_],
     skeleton: Skeleton,
     bboxes_xywh: ArrayLike | None,
+    line_width: float | None = None,
 ) -> Image:
     """Marks (N, K) are `_HIDDEN`, `_RING` or `_DOT`; a limb is drawn where both ends are `joined`."""
     canvas = np.ascontiguousarray(image).copy()
     sane = np.isfinite(keypoints).all(-1) & (np.abs(keypoints) < 1e5).all(-1)
     marks, joined = np.where(sane, marks, _HIDDEN), joined & sane
     bboxes = None if bboxes_xywh is None else np.asarray(bboxes_xywh, np.float64).reshape(-1, 4)
-    colors = _colors(skeleton)
+    colors = keypoint_colors(skeleton)
     for n, points in enumerate(keypoints):
         thickness = _thickness(points[marks[n] != _HIDDEN], None if bboxes is None else bboxes[n])
+        if line_width is not None:
+            thickness = round(line_width)
         if bboxes is not None and np.isfinite(bboxes[n]).all():
             low, high = _fixed(bboxes[n, :2]), _fixed(bboxes[n, :2] + bboxes[n, 2:])
             cv2.rectangle(canvas, low, high, BOX, 1 + (thickness > 4), cv2.LINE_AA, _SHIFT)
         limbs = [(a, b) for a, b in skeleton.limbs if joined[n, a] and joined[n, b]]
-        strokes = {limb: min(thickness, _room(points[limb[0]], points[limb[1]])) for limb in limbs}
+        room = {limb: _room(points[limb[0]], points[limb[1]]) for limb in limbs}
+        strokes = {
+            limb: min(thickness, room[limb]) if line_width is None else thickness for limb in limbs
+        }
         for color, extra in ((OUTLINE, 2), (None, 0)):
             for a, b in limbs:
                 paint = color or _limb_color(colors[a], colors[b])
@@ -217,8 +227,8 @@ def _draw_joint(
     cv2.circle(canvas, at, radius, color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
 
-def _colors(skeleton: Skeleton) -> list[tuple[int, int, int]]:
-    """One a keypoint, by the side its name tells."""
+def keypoint_colors(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """RGB, one a keypoint, by the side its name tells."""
     left = re.compile(r"(^|[_\- ])(left|l)([_\- ]|$)", re.IGNORECASE)
     right = re.compile(r"(^|[_\- ])(right|r)([_\- ]|$)", re.IGNORECASE)
     return [

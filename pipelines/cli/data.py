@@ -1,24 +1,43 @@
-"""Commands on data sets: data check, data show."""
+"""Commands on data sets: data check, data show; data convert and data split are in `convert`."""
 
 import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipelines.cli.convert import convert, split
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vitpose.preparation.pictures import Picture
+    from vitpose.preparation.readers.mending import Mend
     from vitpose.preparation.rows import PersonRow, PersonSet
+    from vitpose.skeletons.human import Skeleton
 
-app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+app = typer.Typer(help="Look at data sets, and make them readable.", no_args_is_help=True)
+app.command(no_args_is_help=True)(convert)
+app.command(no_args_is_help=True)(split)
 
 SAMPLES, COLUMNS = 24, 6
 """People on a contact sheet."""
 
 CELL_WH = (240, 320)
 """Pixels of one of them."""
+
+
+class Mending(StrEnum):
+    """As `vitpose.preparation.readers.mending.Mend`, of which typer takes no list."""
+
+    boxes = "boxes"
+    names = "names"
+    visibility = "visibility"
 
 
 @app.command(no_args_is_help=True)
@@ -30,34 +49,123 @@ def check(
         Literal["coco", "wholebody", "aic", "mpii", "crowdpose", "posetrack18", "apt36k", "lspet"],
         typer.Option("--format", help="Of the file; coco is any of that form, whatever its joints."),
     ] = "coco",
+    mend: Annotated[
+        list[Mending] | None,
+        typer.Option(help="Guess what a COCO file leaves out; also more than once. See docs/data.md."),
+    ] = None,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Do not decode the images: quick, and misses broken ones.")
+    ] = False,
     sheet: Annotated[
-        Path | None, typer.Option(help=f"Write a JPEG of {SAMPLES} people with their joints.")
+        Path | None,
+        typer.Option(metavar="JPEG", help=f"Write a picture of {SAMPLES} people with their joints."),
     ] = None,
 ) -> None:
-    """Read a raw data set and say what would be used, what not, and why.
+    """Read a raw data set, open its images, and say what would be used, what not, and why.
+
+    Exit status 1 where nobody can be used.
 
     Example: vitpose data check annotations/person_keypoints_val2017.json --images val2017
     """
+    from dataclasses import replace
+
     from vitpose.preparation.readers.formats import read_people
     from vitpose.preparation.validation import rejected_counts
 
-    people = read_people(annotations, images, annotations.stem, file_format)
-    pictures = {row.image_path for row in people.rows}
+    guesses: tuple[Mend, ...] = tuple(one.value for one in mend or ())
+    people = read_people(annotations, images, annotations.stem, file_format, guesses)
+    pictures = _look_at(people, headers)
+    faults = {one.path: one.fault for one in pictures if one.fault is not None}
+    lost = [faults[row.image_path] for row in people.rows if row.image_path in faults]
+    people = replace(people, rows=[row for row in people.rows if row.image_path not in faults])
     typer.echo(
-        f"{people.name}: {len(people.rows)} people in {len(pictures)} images, "
+        f"{people.name}: {len(people.rows)} people in {len({row.image_path for row in people.rows})} "
+        f"images, "
         f"{people.skeleton.num_keypoints} keypoints ({people.skeleton.name})"
     )
     if people.rows:
         _say_overview(people)
-    for reason, count in rejected_counts(people.rejected).items():
+    _say_skeleton(people.skeleton)
+    _say_turned(pictures)
+    unused = Counter(rejected_counts(people.rejected)) + Counter(lost)
+    for reason, count in unused.most_common():
         typer.echo(f"not used: {count:6d}  {reason}")
+    for path, fault in list(faults.items())[:3]:
+        typer.echo(f"for example {path.name}: {fault}")
+    if not people.rows:
+        typer.echo(f"nobody can be used{_remedy(unused, guesses)}", err=True)
+        raise typer.Exit(1)
     if sheet is not None:
         _write_sheet(people, sheet)
         typer.echo(f"{sheet}: {min(SAMPLES, len(people.rows))} people, evenly from the whole file")
 
 
+def _look_at(people: "PersonSet", headers: bool) -> "list[Picture]":
+    """Every picture of the people, with progress."""
+    from pipelines.cluster.progress import Progress
+    from vitpose.preparation.pictures import look_at
+
+    pictures: list[Picture] = []
+    total = len({row.image_path for row in people.rows})
+    with Progress("check", total, "images") as progress:
+        for picture in look_at(people.rows, headers=headers, workers=os.cpu_count() or 1):
+            pictures.append(picture)
+            progress.advance(1)
+    return pictures
+
+
+def _remedy(unused: "Counter[str]", mend: "Sequence[str]") -> str:
+    """What would mend the reasons, in words."""
+    from vitpose.preparation.readers.mending import HINTS
+
+    reasons = unused or {"the file names no people": 1}
+    wanted = {HINTS[start] for reason in reasons for start in HINTS if reason.startswith(start)} - set(
+        mend
+    )
+    told = "".join(f" --mend {name}" for name in sorted(wanted))
+    why = "; ".join(list(reasons)[:3])
+    return f": {why}. Try{told}" if told else f": {why}. Name the right --images, or repair the file"
+
+
+def _say_skeleton(skeleton: "Skeleton") -> None:
+    """Pairs, limbs, sigmas and measure as they are understood, and what looks wrong with them."""
+    from vitpose.preparation.trainable import measure_in_words
+    from vitpose.skeletons.sides import sided_without_pair
+
+    names = skeleton.keypoints
+
+    def joined(pairs: "Sequence[tuple[int, int]]", sign: str) -> str:
+        return ", ".join(f"{names[a]} {sign} {names[b]}" for a, b in pairs) or "none"
+
+    sigmas = sorted(set(skeleton.sigmas))
+    told = f"{sigmas[0]:g} to {sigmas[-1]:g}" if len(sigmas) > 1 else f"{sigmas[0]:g} each"
+    typer.echo(f"mirrored pairs: {joined(skeleton.flip_pairs, '/')}")
+    typer.echo(f"limbs: {joined(skeleton.limbs, '-')}")
+    typer.echo(f"sigmas: {told}; PCK measures by {measure_in_words(skeleton)}")
+    lonely = sided_without_pair(names, skeleton.flip_pairs)
+    if lonely:
+        typer.echo(
+            f"suspect: {', '.join(lonely)} have a side in their name and no counterpart: state "
+            f"flip_pairs in "
+            "a skeleton.json beside the file"
+        )
+
+
+def _say_turned(pictures: "Sequence[Picture]") -> None:
+    """What becomes of pictures with an EXIF orientation."""
+    from vitpose.preparation.pictures import turned_counts
+
+    said = {
+        "applied": "are turned upright: the annotations are for the upright picture",
+        "left": "stay as stored, whatever their orientation: the annotations are for the stored picture",
+        "unclear": "stay as stored: turned upright they have the same size, so look at them with --sheet",
+    }
+    for turned, count in turned_counts(pictures).items():
+        typer.echo(f"orientation: {count} images {said[turned]}")
+
+
 def _say_overview(people: "PersonSet") -> None:
-    """Sizes, keypoints and what looks wrong with people that can be used."""
+    """Sizes and keypoints of people that can be used."""
     from vitpose.preparation.overview import overview
 
     found = overview(people)
@@ -69,11 +177,6 @@ def _say_overview(people: "PersonSet") -> None:
     typer.echo(f"{'keypoint':{width}s}  labelled  occluded  outside the image")
     for joint in found.joints:
         typer.echo(f"{joint.name:{width}s}  {joint.labelled:8d}  {joint.occluded:8d}  {joint.outside:7d}")
-    if found.wrong_size:
-        typer.echo(
-            f"suspect: {len(found.wrong_size):6d}  images of another size than annotated, or unreadable; "
-            f"for example {found.wrong_size[0]}"
-        )
 
 
 def _write_sheet(people: "PersonSet", path: Path) -> None:
@@ -84,11 +187,6 @@ def _write_sheet(people: "PersonSet", path: Path) -> None:
     from vitpose.pixels import encode_jpeg
     from vitpose.visualization import contact_sheet
 
-    if not people.rows:
-        raise ValueError(
-            f"{people.name}: 0 people can be used, nobody to draw; expected at least one, mend what the "
-            "reasons above say"
-        )
     count = min(SAMPLES, len(people.rows))
     chosen = [people.rows[i] for i in np.linspace(0, len(people.rows) - 1, count).round().astype(int)]
     cells = [_drawn(row, people) for row in chosen]
@@ -107,7 +205,7 @@ def _drawn(row: "PersonRow", people: "PersonSet") -> "NDArray[np.uint8]":
 
     center, extent = geometry.padded_region(row.bbox_xywh, CELL_WH)
     matrix = geometry.crop_matrix(center, extent, CELL_WH)
-    crop = geometry.warp_image(read_rgb(row.image_path), matrix, CELL_WH)
+    crop = geometry.warp_image(read_rgb(row.image_path, row.image_wh), matrix, CELL_WH)
     corners_crop = geometry.warp_points(geometry.xywh_to_xyxy(row.bbox_xywh).reshape(2, 2), matrix)
     bbox_crop = geometry.xyxy_to_xywh(corners_crop.reshape(4))
     points_crop = geometry.warp_points(row.keypoints_image, matrix)

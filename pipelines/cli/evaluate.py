@@ -31,7 +31,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(help="A model folder or an MLflow URI.", show_default=False)
+        str | None,
+        typer.Argument(metavar="M", help="A model folder or an MLflow URI.", show_default=False),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A prepared folder: its held-out people and their images.")
@@ -73,20 +74,24 @@ def evaluate(
     head: Annotated[
         str | None,
         typer.Option(
-            help="Of a model with several: its skeleton's name; default that of the data, else the first."
+            metavar="NAME",
+            help="Of a model with several: its skeleton's name; default that of the data, else the "
+            "first.",
         ),
     ] = None,
     plain: Annotated[
         str | None,
         typer.Option(
-            help="The model in float32 that MODEL is a faster form of: adds its figures and how far "
-            "keypoints move."
+            metavar="M",
+            help="The model in float32 that M is a faster form of: adds its figures and how far "
+            "keypoints move.",
         ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
-            help="Another model, or with --results another results file: do they really differ?"
+            metavar="M",
+            help="Another model, or with --results another results file: do they really differ?",
         ),
     ] = None,
     gallery: Annotated[Path | None, typer.Option(help="Draw the 50 worst people into this JPEG.")] = None,

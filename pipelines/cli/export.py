@@ -12,14 +12,20 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model folder or an MLflow URI.")],
+    model: Annotated[str, typer.Argument(metavar="M", help="A model folder or an MLflow URI.")],
     form: Annotated[
         Literal["onnx", "onnx-int8", "torch-export", "openvino"],
         typer.Option("--format", help="onnx-int8 is smaller, and loses something."),
     ],
-    out: Annotated[Path, typer.Option(help="FILE.onnx, FILE.pt2 (torch-export) or FILE.xml (openvino).")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="FILE.onnx, FILE.pt2 (torch-export) or FILE.xml (openvino)."),
+    ],
     head: Annotated[
-        str | None, typer.Option(help="Of a model with several: its skeleton's name; a file has one.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of a model with several: its skeleton's name; a file has one."
+        ),
     ] = None,
 ) -> None:
     """Write a model into a file that runs without this program, and compare it with the model.

@@ -208,7 +208,14 @@ def _pck(evaluator: "KeypointEvaluator", alpha: float) -> dict[str, Any]:
     from vitpose.evaluation.pck import pck
 
     pairs, skeleton = evaluator.named_pairs(), evaluator.skeleton
-    accuracy = pck(pairs.keypoints_image, pairs.truth_image, pairs.visibility, skeleton, alpha=alpha)
+    accuracy = pck(
+        pairs.keypoints_image,
+        pairs.truth_image,
+        pairs.visibility,
+        skeleton,
+        alpha=alpha,
+        bboxes_xywh=pairs.bboxes_xywh,
+    )
     return {
         "PCK": accuracy.mean,
         "per_joint": accuracy.per_joint,
@@ -263,10 +270,10 @@ METRICS = {
         ),
         Metric(
             name="pck",
-            help="of the torso",
+            help="of the torso, or the skeleton's own measure",
             figures=_pck,
             read=_read_coco(_ANY_AREA),
-            reference="left shoulder to right hip",
+            reference="left shoulder to right hip, or the skeleton's own measure",
             alpha=0.2,
             one_ap=False,
         ),

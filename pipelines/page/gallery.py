@@ -108,7 +108,8 @@ def _look_up(
     person = predictions.people[n]
     if person is None:
         raise ValueError(f"prediction {n} is of nobody")
-    return person, read_rgb(images / evaluator.truth.images[person.image_id].file_name)
+    image = evaluator.truth.images[person.image_id]
+    return person, read_rgb(images / image.file_name, image.image_wh)
 
 
 def _drawings(

@@ -25,14 +25,16 @@ from pipelines.stages import entry
 from vitpose.data.prepared import HEADS, WHOLE_IMAGES, PreparedDataset, save_prepared
 from vitpose.data.shards import CropShards, Record
 from vitpose.files import write_json
+from vitpose.preparation import trainable
 from vitpose.preparation.cutting import Cutting, cut_in_threads, image_rows, stored_wh
 from vitpose.preparation.held_out import HeldOut, write_held_out
 from vitpose.preparation.leaks import HeldOutImages
 from vitpose.preparation.readers.coco import people_from_coco
 from vitpose.preparation.readers.coco_file import SKELETON_FILE
 from vitpose.preparation.readers.formats import Format, load_annotations
+from vitpose.preparation.readers.mending import Mend
 from vitpose.preparation.remote import local_path
-from vitpose.preparation.rows import PersonRow, PersonSet, Rejected, map_people
+from vitpose.preparation.rows import PersonRow, PersonSet, Rejected
 from vitpose.preparation.shard_writing import by_image, digest_of, write_records
 from vitpose.preparation.validation import (
     check_rejected_share,
@@ -51,6 +53,8 @@ class Source:
     images: str
     format: Format = "coco"
     """Of the annotation file: coco is any of that form, whatever its joints."""
+    mend: tuple[Mend, ...] = ()
+    """What to guess where a COCO file leaves it out: boxes, names, visibility (`readers.mending`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,8 @@ class _Part:
     config: SkeletonConfig
     out: Path
     train: list[PersonSet]
+    drawn: bool
+    """All of its pictures are the built-in people."""
     val: PersonSet
     val_images: str
     """Relative to `out`."""
@@ -137,16 +143,23 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
 def _read_part(config: SkeletonConfig, out: Path, cpus: int) -> _Part:
     """Read the sources of one skeleton, and write its held-out people into the folder `out`."""
     out.mkdir(parents=True)
-    read = [_read(_local(source))[0] for source in config.train]
+    contents = [_read(_local(source)) for source in config.train]
+    read = [people for people, _ in contents]
     val_source = _local(config.val)
     val, content = _read(val_source)
+    trainable.check_sides(val, content)
+    train = [trainable.same_skeleton(one, val, config.map_keypoints) for one in read]
+    trainable.check_labelled(train, val.skeleton)
+    held_out = write_held_out(content, val, out / "val.json", workers=cpus)
+    skeleton = trainable.measurable(val, held_out.undecodable)
     return _Part(
         config=config,
         out=out,
-        train=[_same_skeleton(one, val, config.map_keypoints) for one in read],
-        val=val,
+        train=train,
+        drawn=all(trainable.is_drawn(one) for one in (content, *(one for _, one in contents))),
+        val=replace(val, skeleton=skeleton),
         val_images=os.path.relpath(val_source.images, out),
-        held_out=write_held_out(content, val, out / "val.json", workers=cpus),
+        held_out=held_out,
     )
 
 
@@ -186,6 +199,9 @@ def _write_part(
         "rejected": len(rejected),
         "leaked_images": leaked_images(unused),
         "reasons": rejected_counts(rejected),
+        "pictures": "drawn" if part.drawn else "given",
+        "sources": [one.name for one in (*train, val)],
+        "measured_by": trainable.measure_in_words(val.skeleton),
         "unlabelled": [k for k, there in zip(val.skeleton.keypoints, labelled, strict=True) if not there],
         "data_digest": digest,
     }
@@ -214,19 +230,6 @@ def _local(source: Source) -> Source:
             local_path(source.annotations.rpartition("/")[0] + f"/{SKELETON_FILE}", storage)
     images = local_path(source.images, storage)
     return replace(source, annotations=str(annotations), images=str(images))
-
-
-def _same_skeleton(people: PersonSet, val: PersonSet, mapped: bool) -> PersonSet:
-    """People of the skeleton of `val`, or `ValueError`."""
-    if people.skeleton == val.skeleton:
-        return people
-    if mapped:
-        return map_people(people, val.skeleton)
-    raise ValueError(
-        f"{people.name} has the keypoints of skeleton {people.skeleton.name!r}, {val.name} those of "
-        f"{val.skeleton.name!r}; a head has one skeleton: put one of them under prepare.heads, or map "
-        "the keypoints that mean the same with map_keypoints"
-    )
 
 
 def _count_images(train: list[PersonSet], unused: list[Rejected]) -> int:
@@ -259,7 +262,7 @@ def _read(source: Source) -> tuple[PersonSet, dict[str, Any]]:
             f"annotations of {source.name} not found at {annotations}; put or link the data set there "
             "(data/raw/README.md), or run the stage draw for drawn people"
         )
-    content = load_annotations(annotations, images, source.format)
+    content = load_annotations(annotations, images, source.format, source.mend)
     return people_from_coco(content, annotations, images, source.name), content
 
 
@@ -280,12 +283,15 @@ def main() -> None:
     config = params.from_mapping(PrepareConfig, section, "prepare")
     counts = prepare(config, params.image_hw(), out=given.out)
     write_json(given.metrics, counts)
-    print(
-        f"prepare  {counts['train_people']} people to train on, {counts['val_people']} held out, "
-        f"{counts['rejected']} rows rejected, {counts['leaked_images']} leaked images left out"
-    )
+    rest = f"{counts['rejected']} rows rejected, {counts['leaked_images']} leaked images left out"
+    print(f"prepare  {_told(counts)}; {rest}")
     for name, head in counts.get("heads", {}).items():
-        print(f"head {name}  {head['train_people']} people to train on, {head['val_people']} held out")
+        print(f"head {name}  {_told(head)}")
+
+
+def _told(counts: dict[str, Any]) -> str:
+    people = f"{counts['train_people']} people to train on, {counts['val_people']} held out"
+    return f"{people}; PCK measures by {counts['measured_by']}"
 
 
 if __name__ == "__main__":

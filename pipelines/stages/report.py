@@ -33,6 +33,7 @@ from pipelines.registry import audit
 from pipelines.registry.audit import History
 from pipelines.stages import entry
 from vitpose.files import write_text
+from vitpose.labels.schema import MANIFEST
 
 COLORS = 8
 """How many line colours the style sheet has."""
@@ -63,13 +64,18 @@ def report(inputs: Inputs) -> str:
     metrics = {
         name: _required(inputs.metrics / f"{name}.json", f"evaluate@{name}") for name in inputs.models
     }
-    champion = registry.get("source") or next(
-        (n for n, m in metrics.items() if m.get("weights_digest") == registry["weights_digest"]), None
-    )
+    champion = None
+    if registry.get("version"):
+        champion = registry.get("source") or next(
+            (n for n, m in metrics.items() if m.get("weights_digest") == registry["weights_digest"]), None
+        )
     decisions = {d["source"]: d for d in registry["decisions"]}
     colors = line_colors(list(metrics), inputs.folder, COLORS)
     metrics = dict(sorted(metrics.items(), key=lambda item: -number(item[1].get("AP"))))
+    # Whose weaknesses are shown: without a champion those of the best that there is.
+    shown = champion if registry.get("version") else next(iter(metrics), None)
     maes = pretrained(inputs.folder)
+    prepared = optional(inputs.metrics / "prepare.json")
     environment = Environment(
         loader=FileSystemLoader(Path(page.__file__).parent),
         autoescape=True,
@@ -81,27 +87,42 @@ def report(inputs: Inputs) -> str:
     return environment.get_template("report.html").render(
         registry=registry,
         champion=champion,
-        best=metrics.get(champion or ""),
+        shown=shown,
+        best=metrics.get(shown or ""),
         metrics=metrics,
         decisions=decisions,
         champion_decision=decisions.get(champion or ""),
         columns=COLUMNS,
         tops={key: max((number(m.get(key)) for m in metrics.values()), default=0) for key in COLUMNS},
         curves=curves(inputs.folder, list(metrics), colors),
-        analysis=analysis(metrics, champion, inputs.plots, colors),
-        worst=_picture(inputs.plots / (champion or "") / "worst.jpg"),
+        analysis=analysis(metrics, shown, inputs.plots, colors),
+        worst=_picture(inputs.plots / (shown or "") / "worst.jpg"),
         distillation=distillation(metrics, inputs.folder),
         galleries={n: p for n in metrics if (p := _picture(inputs.plots / n / "gallery.jpg"))},
         reconstructions={
             n: p for n in maes if (p := _picture(inputs.folder / n / "reconstructions.jpg"))
         },
         clip=_clip(inputs),
-        prepared=optional(inputs.metrics / "prepare.json"),
+        prepared=prepared,
+        pictures=pictures(prepared),
         labels=optional(inputs.metrics / "label.json"),
         history=_history(registry),
         commit=place.git_commit(),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def pictures(prepared: Mapping[str, Any] | None) -> str | None:
+    """What the figures are of, in a sentence; None of a prepare.json that does not say."""
+    if not prepared or "pictures" not in prepared:
+        return None
+    counts = (
+        f"{count(prepared.get('train_images'))} images to learn from, "
+        f"{count(prepared.get('val_images'))} held out"
+    )
+    if prepared["pictures"] == "drawn":
+        return f"Drawn people, no photographs: {counts}. The figures say nothing about photographs."
+    return f"Pictures of {', '.join(dict.fromkeys(prepared['sources']))}: {counts}."
 
 
 def figure(value: Any, digits: int = 3) -> str:
@@ -143,6 +164,8 @@ def _picture(path: Path) -> str | None:
 
 def _clip(inputs: Inputs) -> dict[str, Any] | None:
     if inputs.labels is None or inputs.archive is None or not inputs.labels.is_dir():
+        return None
+    if not (inputs.labels / MANIFEST).is_file():  # `label` waits for a champion
         return None
     clip = best_clip(inputs.labels, inputs.archive)
     if clip is None:

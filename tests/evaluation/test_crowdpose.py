@@ -10,7 +10,8 @@ from vitpose.evaluation.coco import KeypointEvaluator
 from vitpose.evaluation.crowdpose import AREA_OF_BBOX, crowdpose_figures
 from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.evaluation.results import stream_coco_results
-from vitpose.skeletons.human import COCO_17, Skeleton, flip_pairs_from_names
+from vitpose.skeletons.human import COCO_17, Skeleton
+from vitpose.skeletons.sides import flip_pairs_from_names
 
 SIGMAS = (
     0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079,

@@ -1,5 +1,7 @@
 """PCK against a count by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -64,16 +66,31 @@ def test_unusable_input_is_refused() -> None:
         pck(truth, truth, visibility[:1], LSP_14)
     with pytest.raises(ValueError, match="not finite"):
         pck(truth * np.nan, truth, visibility, LSP_14)
-    with pytest.raises(ValueError, match="give bbox_share"):
+    with pytest.raises(ValueError, match="or bbox_share"):
         pck(truth, truth, visibility * 0, LSP_14)
-    with pytest.raises(ValueError, match="needs bboxes_xywh"):
+    with pytest.raises(ValueError, match="bboxes_xywh"):
         pck(truth, truth, visibility, LSP_14, bbox_share=0.3)
 
 
-def test_a_skeleton_without_a_torso_needs_the_box() -> None:
-    hand = Skeleton(name="hand", keypoints=("wrist", "tip"), flip_pairs=(), sigmas=(0.1, 0.1))
-    with pytest.raises(ValueError, match="'hand'"):
-        pck(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), np.ones((1, 2)), hand)
+def a_hand(**more: Any) -> Skeleton:
+    return Skeleton(name="hand", keypoints=("wrist", "tip"), flip_pairs=(), sigmas=(0.1, 0.1), **more)
+
+
+def test_a_skeleton_without_a_torso_is_measured_by_the_longer_side_of_the_box() -> None:
+    truth, visibility = np.zeros((1, 2, 2)), np.ones((1, 2))
+    with pytest.raises(ValueError, match="'hand' is measured by the box"):
+        pck(truth, truth, visibility, a_hand())
+    beside = truth + [9, 0]
+    for box, found in (([0, 0, 46, 20], 1), ([0, 0, 20, 46], 1), ([0, 0, 44, 20], 0)):
+        assert pck(beside, truth, visibility, a_hand(), bboxes_xywh=[box]).mean == found
+
+
+def test_a_skeleton_may_choose_two_keypoints_to_measure_by() -> None:
+    truth, visibility = np.array([[[0.0, 0.0], [0.0, 50.0]]]), np.ones((1, 2))
+    for off, found in ((9, 1), (11, 0)):
+        assert pck(truth + [off, 0], truth, visibility, a_hand(normaliser=(0, 1))).mean == found
+    with pytest.raises(ValueError, match="nobody|no person of skeleton 'hand' has wrist and tip"):
+        pck(truth, truth, [[1, 0]], a_hand(normaliser=(0, 1)))
 
 
 def test_coco_and_lsp_name_their_torso() -> None:

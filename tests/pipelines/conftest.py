@@ -87,10 +87,51 @@ def made_up_figures(AP: float, **changes: object) -> dict[str, object]:
     }  # fmt: skip
 
 
+def on_record(candidate, champion):  # type: ignore[no-untyped-def]
+    """Evidence for models without predictions: what their tags say."""
+    return candidate.metrics, champion.metrics if champion else None
+
+
 @pytest.fixture
 def figures() -> Callable[..., dict[str, object]]:
     """Makes metrics of a given AP."""
     return made_up_figures
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three model folders of different weights."""
+    import torch
+
+    from vitpose.models.pose import PoseConfig, build_model
+    from vitpose.models.weights import save_model
+
+    root = tmp_path_factory.mktemp("trained")
+    for seed, name in enumerate(("finetune-nano", "finetune-tiny", "distill-nano")):
+        torch.manual_seed(seed)
+        model = build_model(PoseConfig(size="nano", skeletons=(COCO_17,), image_hw=(64, 48)))
+        save_model(model, root / name, provenance={"run_id": f"run of {name}"})
+    return root
+
+
+@pytest.fixture
+def three_judged(mlflow_home: Path, trained: Path) -> Path:
+    """Versions 1, 2 and 3 with AP about 0.6, 0.7 and 0.8: real models, with predictions.
+
+    The data that they were judged by is data/prepared; params.yaml has the gate's limits.
+    """
+    from pipelines.registry import versions as registry
+    from vitpose.models.weights import weights_digest
+
+    data = tiny_dataset(mlflow_home / "data" / "prepared", count=40, digest="data-1")
+    for folder, right in zip(sorted(trained.iterdir()), (0.6, 0.7, 0.8), strict=True):
+        plots = mlflow_home / "plots" / folder.name
+        metrics = {**claim(data, plots, right, weights_digest(folder)), "export_difference": 0.0}
+        registry.register_version("vitpose", folder, metrics, predictions=plots / "predictions.parquet")
+    (mlflow_home / "params.yaml").write_text(
+        "register:\n  gate: {minimum_AP: 0.65, margin_AP: 0.01, min_repeated: 0}\n"
+    )
+    return mlflow_home
 
 
 @pytest.fixture
@@ -116,12 +157,12 @@ def prepare_people(folder: Path, count: int, image_wh: tuple[int, int]) -> Path:
     return folder / "prepared"
 
 
-def tiny_dataset(folder: Path) -> Path:
-    """A prepared folder, digest data-2: two images of noise with a person each, nothing to train on."""
+def tiny_dataset(folder: Path, count: int = 2, digest: str = "data-2") -> Path:
+    """A prepared folder: `count` images of noise with a person each, nothing to train on."""
     generator = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
-    for i in range(1, 3):
+    for i in range(1, count + 1):
         noise = generator.integers(0, 255, (80, 60, 3), dtype=np.uint8)
         (folder / "images" / f"{i}.jpg").write_bytes(encode_jpeg(noise, 90))
         images.append({"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 80})
@@ -143,8 +184,44 @@ def tiny_dataset(folder: Path) -> Path:
     (folder / "val.json").write_text(json.dumps(truth))
     save_prepared(
         PreparedDataset(
-            digest="data-2", skeleton=COCO_17, datasets=("test",), counts={}, val_images="images"
+            digest=digest, skeleton=COCO_17, datasets=("test",), counts={}, val_images="images"
         ),
         folder,
     )
     return folder
+
+
+def claim(data: Path, plots: Path, right: float, weights_digest: str) -> dict[str, object]:
+    """Metrics of a model that finds the first share `right` of the people exactly and the others nowhere.
+
+    As evaluate leaves them, with their predictions in `plots`.
+    """
+    from dataclasses import asdict
+
+    from pipelines.registry.evidence import figures_of
+    from vitpose.data.prepared import load_prepared
+    from vitpose.evaluation.coco import KeypointEvaluator
+    from vitpose.evaluation.predictions import FILE, MAIN, save_predictions
+    from vitpose.evaluation.results import PersonPrediction
+    from vitpose.inference import PredictionProtocol
+
+    prepared = load_prepared(data)
+    evaluator = KeypointEvaluator(data / "val.json", prepared.skeleton)
+    people = evaluator.truth.persons
+    evaluator.process_predictions(
+        PersonPrediction(
+            image_id=person.image_id,
+            annotation_id=person.annotation_id,
+            bbox_score=1.0,
+            keypoints_image=person.keypoints_image + (0 if found else 1000),
+            scores=np.full(len(person.keypoints_image), 0.9 if found else 0.3, np.float32),
+            area=2400.0,
+        )
+        for person, found in ((p, i < right * len(people)) for i, p in enumerate(people))
+    )
+    save_predictions(plots / FILE, {MAIN: evaluator}, data, weights_digest=weights_digest)
+    protocol = {"boxes": "ground truth", **asdict(evaluator.protocol), **asdict(PredictionProtocol())}
+    return {
+        **figures_of(evaluator), "weights_digest": weights_digest, "data_digest": prepared.digest,
+        "protocol": protocol, "images_per_second": 50.0,
+    }  # fmt: skip

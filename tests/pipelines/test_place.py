@@ -165,3 +165,12 @@ def wait_for(port: int) -> None:
                 return
         time.sleep(0.2)
     raise TimeoutError(f"nothing listens at port {port}")
+
+
+def test_an_interpreter_that_ray_starts_no_worker_from_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place.check_interpreter()
+    monkeypatch.setattr(sys, "executable", "/home/ann/my work/.venv/bin/python")
+    with pytest.raises(ValueError, match=r"has a space \(/home/ann/my work.*move the checkout"):
+        place.check_interpreter()

@@ -15,7 +15,6 @@ def test_counts_are_those_of_the_rows(make_people: Callable[..., PersonSet]) -> 
     assert [(one.labelled, one.occluded) for one in found.joints[:5]] == [(6, 0)] * 3 + [(0, 0), (6, 6)]
     assert {one.outside for one in found.joints} == {0}
     assert found.smallest_image_wh == found.largest_image_wh == (200, 150)
-    assert found.wrong_size == ()
 
 
 def test_a_joint_is_outside_beyond_the_last_pixels_edge(make_people: Callable[..., PersonSet]) -> None:
@@ -30,15 +29,6 @@ def test_box_heights_are_quantiles(make_people: Callable[..., PersonSet]) -> Non
     people = make_people(count=2)
     heights = [row.bbox_xywh[3] for row in people.rows]
     assert overview(people).box_heights == pytest.approx(np.quantile(heights, (0.05, 0.5, 0.95)))
-
-
-def test_a_picture_of_another_size_is_named(make_people: Callable[..., PersonSet], textured) -> None:
-    import cv2
-
-    people = make_people(count=3)
-    cv2.imwrite(str(people.image_root / "001.jpg"), textured((199, 150), 0))
-    (people.image_root / "002.jpg").write_text("no picture")
-    assert overview(people).wrong_size == ("001.jpg", "002.jpg")
 
 
 def test_nobody_is_refused(make_people: Callable[..., PersonSet]) -> None:

@@ -14,10 +14,10 @@ from vitpose.skeletons.human import (
     MPII_16,
     POSETRACK_17,
     Skeleton,
-    flip_pairs_from_names,
     keypoint_map,
     skeleton_from_dict,
 )
+from vitpose.skeletons.sides import flip_pairs_from_names
 from vitpose.skeletons.wholebody import WHOLEBODY_133
 
 EACH = pytest.mark.parametrize("skeleton", PUBLISHED, ids=lambda s: s.name)

@@ -121,11 +121,7 @@ def cut_people(people: list[PersonRow], cutting: Cutting) -> list[Record | Rejec
     first = people[0]
     try:
         data = first.image_path.read_bytes()
-        image = decode_rgb(data)
-        height, width = image.shape[:2]
-        if (width, height) != first.image_wh:
-            stated = "{}x{}".format(*first.image_wh)
-            raise ValueError(f"the image is {width}x{height}, its annotations say {stated}")
+        image = decode_annotated(data, first.image_wh)
     except (OSError, ValueError) as error:
         reason = f"image unreadable: {error.strerror}" if isinstance(error, OSError) else str(error)
         return _all_rejected(people, reason)
@@ -155,6 +151,19 @@ def cut_people(people: list[PersonRow], cutting: Cutting) -> list[Record | Rejec
             }
         )
     return records
+
+
+def decode_annotated(data: bytes, image_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image of the size that its annotations state, upright where only that gives it this size.
+
+    Raises `ValueError` where it does not decode or is of another size.
+    """
+    image = decode_rgb(data, image_wh)
+    height, width = image.shape[:2]
+    if (width, height) != image_wh:
+        stated = "{}x{}".format(*image_wh)
+        raise ValueError(f"the image is {width}x{height}, its annotations say {stated}")
+    return image
 
 
 def cut_in_threads(

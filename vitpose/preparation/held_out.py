@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitpose.files import write_text
-from vitpose.pixels import decode_rgb
+from vitpose.preparation.cutting import decode_annotated
 from vitpose.preparation.leaks import Fingerprint, fingerprint
 from vitpose.preparation.rows import PersonRow, PersonSet, Rejected
 from vitpose.preparation.validation import BY_DESIGN
@@ -40,9 +40,9 @@ def write_held_out(content: dict[str, Any], people: PersonSet, path: Path, *, wo
     """
     by_design = {r.annotation_id for r in people.rejected if r.reason in BY_DESIGN}
     wanted = {row.annotation_id for row in people.rows} | by_design
-    paths = {row.image_id: row.image_path for row in people.rows}
+    pictures = {row.image_id: row for row in people.rows}
     with ThreadPoolExecutor(workers) as pool:
-        found = dict(zip(paths, pool.map(_look, paths.values()), strict=True))
+        found = dict(zip(pictures, pool.map(_look, pictures.values()), strict=True))
     prints = {image_id: state for image_id, state in found.items() if isinstance(state, Fingerprint)}
     undecodable = [
         Rejected(
@@ -73,11 +73,11 @@ def write_held_out(content: dict[str, Any], people: PersonSet, path: Path, *, wo
     )
 
 
-def _look(image_path: Path) -> Fingerprint | ValueError | OSError:
-    """Decodes an image; why not, where it does not."""
+def _look(row: PersonRow) -> Fingerprint | ValueError | OSError:
+    """Decodes an image; why it cannot be used, where it does not or is of another size than stated."""
     try:
-        data = image_path.read_bytes()
-        return fingerprint(data, decode_rgb(data))
+        data = row.image_path.read_bytes()
+        return fingerprint(data, decode_annotated(data, row.image_wh))
     except (ValueError, OSError) as error:
         return error
 

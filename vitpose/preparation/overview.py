@@ -1,13 +1,12 @@
 """What is in a data set, in numbers: for a person to look at before anything is trained on it.
 
-Opens pictures for their headers only.
+Opens no picture; `pictures` does.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from vitpose.preparation.readers.coco_parts import stored_size
 from vitpose.preparation.rows import PersonSet
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -35,8 +34,6 @@ class Overview:
     largest_image_wh: tuple[int, int]
     box_heights: tuple[float, ...]
     """Quantiles `QUANTILES` of the people's boxes, image pixels."""
-    wrong_size: tuple[str, ...]
-    """Images whose header states another size than the annotations, or that cannot be read."""
 
 
 def overview(people: PersonSet) -> Overview:
@@ -64,5 +61,4 @@ def overview(people: PersonSet) -> Overview:
         smallest_image_wh=by_pixels[0],
         largest_image_wh=by_pixels[-1],
         box_heights=tuple(float(height) for height in heights),
-        wrong_size=tuple(path.name for path, wh in images.items() if stored_size(path) != wh),
     )

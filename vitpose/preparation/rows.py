@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from vitpose.skeletons.human import Skeleton, keypoint_map
 
+DRAWN = "built-in people"
+"""How `vitpose.people.dataset` describes its files, so that nobody takes their pictures for
+photographs."""
+
 CROWD = "crowd"
 """Reason of an annotation that stands for a group of people; the published recipe skips them."""
 

@@ -20,9 +20,9 @@ from vitpose.skeletons.human import (
     MPII_16,
     POSETRACK_17,
     Skeleton,
-    flip_pairs_from_names,
     skeleton_from_dict,
 )
+from vitpose.skeletons.sides import flip_pairs_from_names
 from vitpose.skeletons.wholebody import WHOLEBODY_133
 
 PUBLISHED = (
@@ -39,7 +39,7 @@ PUBLISHED = (
 
 _LOWER_BODY = re.compile(r"hip|pelvis|knee|ankle|foot|heel|toe|back_paw|tail", re.IGNORECASE)
 
-_OPTIONAL = ("flip_pairs", "sigmas", "limbs", "upper_body")
+_OPTIONAL = ("flip_pairs", "sigmas", "limbs", "upper_body", "normaliser")
 
 
 def coco_fields(skeleton: Skeleton) -> dict[str, Any]:
@@ -56,13 +56,13 @@ def coco_category(skeleton: Skeleton) -> dict[str, Any]:
 def skeleton_from_coco_category(category: Mapping[str, Any], name: str) -> Skeleton:
     """A skeleton from a COCO `categories` entry, which has names and 1-based limbs but no sigmas.
 
-    An entry may also state `sigmas`, and `flip_pairs`, `limbs` and `upper_body` counted from 0, which
-    COCO has not. What it does not state is that of the published skeleton with the same names, whose
-    limbs go before COCO's field `skeleton`: PoseTrack's files carry COCO's in it. Without a published
-    skeleton flip pairs come from the names (left_x, right_x), sigmas are `DEFAULT_SIGMA`, and the upper
-    body is what is not a hip, knee, ankle, foot, back paw or tail. A field `skeleton` of which one limb
-    points outside the keypoints belongs to another skeleton and is dropped whole: CrowdPose's files
-    carry COCO's, and those of COCO's limbs that would fit by number join the wrong keypoints.
+    An entry may also state `sigmas`, and `flip_pairs`, `limbs`, `upper_body` and `normaliser` counted
+    from 0, which COCO has not. What it does not state is that of the published skeleton with the same
+    names, whose limbs go before COCO's field `skeleton`: PoseTrack's files carry COCO's in it. Without a
+    published skeleton flip pairs come from the names (left_x, right_x), sigmas are `DEFAULT_SIGMA`, and
+    the upper body is what is not a hip, knee, ankle, foot, back paw or tail. A field `skeleton` of which
+    one limb points outside the keypoints belongs to another skeleton and is dropped whole: CrowdPose's
+    files carry COCO's, and those of COCO's limbs that would fit by number join the wrong keypoints.
 
     Raises `ValueError` where the entry has no `keypoints`, or contradicts itself.
     """
@@ -102,8 +102,9 @@ def read_skeleton(path: Path) -> Skeleton:
     {"name": "fox", "keypoints": ["nose", "left_ear", "right_ear"], "limbs": [["nose", "left_ear"]]}
 
     `keypoints` are needed. `limbs`, `flip_pairs` and `upper_body` name keypoints or count them from 0;
-    `sigmas` are one number a keypoint. What is left out is that of the published skeleton with the same
-    keypoints, or as in `skeleton_from_coco_category`. `name` defaults to the file's folder.
+    `sigmas` are one number a keypoint; `normaliser`, by which PCK measures, is "box" or two keypoints.
+    What is left out is that of the published skeleton with the same keypoints, or as in
+    `skeleton_from_coco_category`. `name` defaults to the file's folder.
 
     Raises `FileNotFoundError` where there is no such file, `ValueError` where it is not of this form.
     """
@@ -133,10 +134,23 @@ def read_skeleton(path: Path) -> Skeleton:
             flip_pairs=_pairs(raw, "flip_pairs", keypoints, base.flip_pairs),
             sigmas=tuple(float(s) for s in raw.get("sigmas", base.sigmas)),
             upper_body=tuple(_index(one, keypoints) for one in raw.get("upper_body", base.upper_body)),
+            normaliser=_normaliser(raw.get("normaliser"), keypoints, base.normaliser),
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     return skeleton
+
+
+def _normaliser(
+    stated: Any, keypoints: Sequence[str], default: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    if stated is None:
+        return default
+    if stated == "box":
+        return ()
+    if not isinstance(stated, list) or len(stated) != 2:
+        raise ValueError(f'normaliser: {stated!r} is neither "box" nor two keypoints')
+    return tuple(_index(one, keypoints) for one in stated)
 
 
 def _pairs(

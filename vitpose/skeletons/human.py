@@ -5,15 +5,14 @@ evaluation); the official COCO code calls twice the sigma "k".
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vitpose.skeletons.sides import without_side
+
 DEFAULT_SIGMA = 0.072
 """Sigma given to a keypoint whose dataset states none: that of COCO's elbows, near COCO-17's median."""
-
-_LEFT_RIGHT = re.compile(r"(?:(?<=^)|(?<=[_\- ]))(left|right|l|r)(?=$|[_\- ])", re.IGNORECASE)
-_MIRRORED = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +33,9 @@ class Skeleton:
     """Pairs of indices to join by a line when drawing."""
     upper_body: tuple[int, ...] = ()
     """Indices of the upper body, for the half-body augmentation; the rest is the lower body."""
+    normaliser: tuple[int, ...] | None = None
+    """The two keypoints whose distance is a person's size in PCK, such as those of the head; empty for
+    the box; None for the torso where there is one, else for the box."""
 
     def __post_init__(self) -> None:
         count = len(self.keypoints)
@@ -57,6 +59,13 @@ class Skeleton:
         flipped = [i for pair in self.flip_pairs for i in pair]
         if len(set(flipped)) != len(flipped):
             raise ValueError(f"skeleton {self.name!r}: a keypoint is in two flip pairs")
+        measure = self.normaliser
+        if measure and (len(set(measure)) != 2 or not all(0 <= i < count for i in measure)):
+            raise ValueError(
+                f"skeleton {self.name!r}: normaliser is {measure}; expected two of its keypoints, or "
+                f"none "
+                "for the box"
+            )
 
     @property
     def num_keypoints(self) -> int:
@@ -78,9 +87,26 @@ class Skeleton:
                 return self.keypoints.index(name)
         return None
 
+    def size_pair(self) -> tuple[int, int] | None:
+        """The keypoints whose distance is a person's size in PCK; None for the box's longer side.
+
+        Left shoulder to right hip (Leeds Sports Pose and its successors) unless `normaliser` says
+        otherwise.
+        """
+        if self.normaliser is not None:
+            return (self.normaliser[0], self.normaliser[1]) if self.normaliser else None
+        found = [without_side(name) for name in self.keypoints]
+        torso = (("left", "shoulder"), ("right", "hip"))
+        if not set(torso) <= set(found):
+            return None
+        return found.index(torso[0]), found.index(torso[1])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, as written to a model's config.json."""
-        return asdict(self)
+        known = asdict(self)
+        if self.normaliser is None:
+            del known["normaliser"]
+        return known
 
 
 def skeleton_from_dict(raw: Mapping[str, Any]) -> Skeleton:
@@ -92,18 +118,8 @@ def skeleton_from_dict(raw: Mapping[str, Any]) -> Skeleton:
         sigmas=tuple(float(s) for s in raw["sigmas"]),
         limbs=tuple((int(a), int(b)) for a, b in raw.get("limbs", ())),
         upper_body=tuple(int(i) for i in raw.get("upper_body", ())),
+        normaliser=None if raw.get("normaliser") is None else tuple(int(i) for i in raw["normaliser"]),
     )
-
-
-def flip_pairs_from_names(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs such as (left_knee, right_knee) or (l_ankle, r_ankle), found by name."""
-    pairs = []
-    for i, name in enumerate(names):
-        mirrored = _LEFT_RIGHT.sub(lambda m: _MIRRORED[m.group(0).lower()], name.lower(), count=1)
-        for j, other in enumerate(names):
-            if mirrored != name.lower() and other.lower() == mirrored and i < j:
-                pairs.append((i, j))
-    return tuple(pairs)
 
 
 def keypoint_map(source: Skeleton, target: Skeleton) -> tuple[int | None, ...]:
@@ -129,8 +145,7 @@ def keypoint_map(source: Skeleton, target: Skeleton) -> tuple[int | None, ...]:
 
 def _meaning(name: str) -> str:
     """One spelling for keypoints that mean the same."""
-    words = re.sub(r"[\s\-]+", "_", name.strip().lower())
-    words = re.sub(r"^l_", "left_", re.sub(r"^r_", "right_", words))
+    words = "_".join(part for part in without_side(name) if part)
     return {"head": "head_top", "top_head": "head_top", "upper_neck": "neck"}.get(words, words)
 
 

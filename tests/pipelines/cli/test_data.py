@@ -1,19 +1,24 @@
 """The commands on data sets, on a real sample of every format."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.cli import data as cli_data
+from pipelines.cli.main import app as main_app
 from pipelines.stages.prepare import PrepareConfig, Source, prepare
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.ground_truth import read_ground_truth
 from vitpose.preparation.readers.formats import Format
+from vitpose.preparation.readers.mending import Mend
 
 SAMPLES = {
     "coco": (
@@ -67,16 +72,23 @@ def test_check_says_joints_sizes_and_problems(make_drawn: Path) -> None:
         cli_data.app, ["check", str(make_drawn / "annotations.json"), "--images", str(make_drawn)]
     )
     assert run.exit_code == 0, run.output
-    lines = run.output.splitlines()
+    lines = run.stdout.splitlines()
+    assert lines[0].startswith("annotations: 1 people in 1 images, 3 keypoints (hare)")
     assert lines[1] == "images: 100x80 to 100x80 pixels"
     assert lines[2] == "boxes: half are 49 pixels high or more, 9 of 10 from 49 to 49"
     assert [line.split() for line in lines[4:7]] == [
-        ["nose", "2", "0", "0"],
+        ["nose", "1", "0", "0"],
         ["left_ear", "1", "1", "0"],
-        ["right_ear", "2", "0", "1"],
+        ["right_ear", "1", "0", "1"],
     ]
-    assert lines[7].split()[:2] == ["suspect:", "1"] and lines[7].endswith("for example b.jpg")
-    assert lines[8].split() == ["not", "used:", "1", "crowd"]
+    assert lines[7:10] == [
+        "mirrored pairs: left_ear / right_ear",
+        "limbs: none",
+        "sigmas: 0.072 each; PCK measures by the box",
+    ]
+    unused = "the image is 99x80, its annotations say 100x80"
+    assert [line.split(maxsplit=3)[2:] for line in lines[10:12]] == [["1", "crowd"], ["1", unused]]
+    assert lines[12] == f"for example b.jpg: {unused}"
 
 
 @pytest.fixture
@@ -103,13 +115,98 @@ def make_drawn(tmp_path: Path) -> Path:
 
 def test_check_knows_every_format() -> None:
     assert get_args(get_type_hints(cli_data.check)["file_format"]) == get_args(Format)
+    assert tuple(cli_data.Mending) == get_args(Mend)
 
 
-def test_a_sheet_of_nobody_is_refused(tmp_path: Path, shared_data: Path) -> None:
+def check(folder: Path, *given: str) -> Result:
+    """`data check` of annotations.json and its images in a folder."""
+    return CliRunner().invoke(
+        cli_data.app, ["check", str(folder / "annotations.json"), "--images", str(folder), *given]
+    )
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads((folder / "annotations.json").read_text())
+    edit(content)
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def test_check_of_nobody_fails_and_draws_nothing(tmp_path: Path, shared_data: Path) -> None:
     given = [str(shared_data / SAMPLES["mpii"][0]), "--images", str(tmp_path), "--format", "mpii"]
     run = CliRunner().invoke(cli_data.app, ["check", *given, "--sheet", str(tmp_path / "sheet.jpg")])
-    assert isinstance(run.exception, ValueError) and "0 people can be used" in str(run.exception)
-    assert "5  image file absent" in run.output
+    assert run.exit_code == 1 and not (tmp_path / "sheet.jpg").exists()
+    assert "5  image file absent" in run.stdout and "nobody can be used" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "name, spoil",
+    [
+        ("boxes", lambda content: [one.update(bbox=[0, 0, 0, 0]) for one in content["annotations"]]),
+        ("boxes", lambda content: [one.pop("bbox") for one in content["annotations"]]),
+        (
+            "names",
+            lambda content: [
+                one.update(file_name=f"C:\\data\\{one['file_name']}") for one in content["images"]
+            ],
+        ),
+        (
+            "names",
+            lambda content: [one.update(file_name=f"/x/{one['file_name']}") for one in content["images"]],
+        ),
+        (
+            "visibility",
+            lambda content: [
+                one.update(keypoints=[20, 20, True, 30, 40, 5, None, None, 0])
+                for one in content["annotations"]
+            ],
+        ),
+    ],
+)
+def test_check_fails_where_nobody_can_be_used_and_names_what_mends_it(
+    name: str, spoil: Callable[[dict[str, Any]], Any], make_drawn: Path
+) -> None:
+    change(make_drawn, spoil)
+    run = check(make_drawn)
+    assert run.exit_code == 1 and f"Try --mend {name}" in run.stderr, run.output
+    run = check(make_drawn, "--mend", name)
+    assert run.exit_code == 0 and "1 people in 1 images" in run.stdout, run.output
+
+
+BROKEN = {
+    "empty": (b"", "the file is empty"),
+    "html": (b"<html><body>404 Not Found</body></html>", "not an image"),
+    "cut off": (cv2.imencode(".jpg", np.zeros((80, 100, 3), np.uint8))[1].tobytes()[:-40], "cut off"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_check_opens_the_images(kind: str, make_drawn: Path) -> None:
+    data, said = BROKEN[kind]
+    (make_drawn / "a.jpg").write_bytes(data)
+    run = check(make_drawn)
+    assert run.exit_code == 1 and said in run.stdout and "0 people in 0 images" in run.stdout, run.output
+    quick = check(make_drawn, "--headers")
+    assert quick.exit_code == (0 if kind == "cut off" else 1)
+
+
+def test_check_says_which_pictures_are_turned(make_drawn: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, stored_wh in (("a", (80, 100)), ("b", (100, 80))):  # annotated as 100 x 80
+        Image.new("RGB", stored_wh).save(make_drawn / f"{name}.jpg", exif=exif)
+    run = check(make_drawn)
+    assert run.exit_code == 0 and "2 people in 2 images" in run.stdout
+    assert "orientation: 1 images are turned upright" in run.stdout
+    assert "orientation: 1 images stay as stored" in run.stdout
+
+
+def test_check_warns_of_a_side_without_a_counterpart(make_drawn: Path) -> None:
+    change(
+        make_drawn, lambda content: content["categories"][0].update(keypoints=["nose", "earL", "tail"])
+    )
+    run = check(make_drawn)
+    assert run.exit_code == 0 and "suspect: earL have a side" in run.stdout
+    assert "mirrored pairs: none" in run.stdout
 
 
 @pytest.mark.parametrize("file_format", ["coco", "wholebody", "posetrack18", "aic", "mpii", "crowdpose"])
@@ -123,14 +220,17 @@ def test_prepare_writes_ground_truth_that_can_be_evaluated(
         images=str(shared_data / images),
         format=file_format,
     )
-    counts = prepare(
-        PrepareConfig(train=(source,), val=source, leak_check=False), (64, 48), out=tmp_path / "out"
-    )
+    train = (source,)
+    if file_format == "posetrack18":  # nobody has ears there, and nothing can be trained without
+        annotations, images, _ = SAMPLES["coco"]
+        paths = {"annotations": str(shared_data / annotations), "images": str(shared_data / images)}
+        train = (source, Source(name="with ears", **paths))
+    config = PrepareConfig(train=train, val=source, leak_check=False, map_keypoints=True)
+    counts = prepare(config, (64, 48), out=tmp_path / "out")
     truth = read_ground_truth(tmp_path / "out" / "val.json")
     assert truth.skeleton == load_prepared(tmp_path / "out").skeleton
-    assert (
-        sum(person.counts for person in truth.persons) == counts["val_people"] == counts["train_people"]
-    )
+    assert sum(person.counts for person in truth.persons) == counts["val_people"] > 0
+    assert counts["train_people"] == counts["val_people"] + (5 if len(train) > 1 else 0)
     is_crowdpose = file_format == "crowdpose"
     assert all((image.crowd_index is not None) == is_crowdpose for image in truth.images.values())
 
@@ -159,3 +259,13 @@ def test_a_held_out_person_without_joints_and_box_is_left_out(shared_data: Path,
     source = Source(name="val", annotations=str(path), images=str(shared_data / images), format="mpii")
     prepare(PrepareConfig(train=(source,), val=source, leak_check=False), (64, 48), out=tmp_path / "out")
     assert len(read_ground_truth(tmp_path / "out" / "val.json").persons) == 4
+
+
+@pytest.mark.parametrize(
+    "command, forms",
+    [("predict", ("--model M", "--detector D")), ("label", ("--model M", "--detector D")),
+     ("evaluate", ("[M]", "--against M", "--plain M")), ("export", ("{M}",))],
+)  # fmt: skip
+def test_help_shows_models_and_detectors_by_their_form(command: str, forms: tuple[str, ...]) -> None:
+    shown = " ".join(CliRunner().invoke(main_app, [command, "--help"]).output.split())
+    assert all(form in shown for form in forms), shown

@@ -17,8 +17,8 @@ from pipelines.cluster.label import model_ref
 from pipelines.registry.versions import resolve_model
 from tests.labelling import CONFIG, write_archive, write_model
 from tests.pipelines.conftest import tiny_dataset
-from vitpose.labels.plan import list_videos, plan_video, settings_of
-from vitpose.labels.unit import UnitWorker, unit_file
+from vitpose.labels.plan import list_videos, plan_video, settings_of, unit_file
+from vitpose.labels.unit import UnitWorker
 from vitpose.models.weights import load_model, save_model, weights_digest
 
 

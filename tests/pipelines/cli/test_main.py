@@ -16,8 +16,8 @@ from vitpose.video.boxes import read_boxes
 from vitpose.video.frames import probe
 
 COMMANDS = (
-    "predict evaluate label verify export-labels models promote rollback history import-weights "
-    "export-weights sizes data"
+    "predict evaluate label verify export-labels smooth overlay select corrections models promote "
+    "rollback history vouch trace labels-of prune compare import-weights export-weights sizes data"
 ).split()
 
 
@@ -69,7 +69,6 @@ def test_every_command_gives_an_example(command: str) -> None:
         ("unknown",),
         ("predict", "--nonsense"),
         ("label", "archive", "--out", "x"),
-        ("label", "archive", "--out", "x", "--model", "m"),
         ("label", "archive", "--out", "x", "--model", "m", "--detector", "hog", "--boxes", "b"),
         ("evaluate", "--annotations", "a.json"),
     ],

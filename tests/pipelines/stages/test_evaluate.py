@@ -14,6 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipelines.page.gallery import gallery
+from pipelines.registry.evidence import gather
+from pipelines.registry.gate import GateConfig
+from pipelines.registry.versions import register_version
 from pipelines.stages import evaluate as stage
 from pipelines.stages.evaluate import EvaluateConfig, evaluate
 from tests.pipelines.conftest import prepare_people
@@ -120,10 +123,23 @@ def test_measuring_again_gives_the_same(place: Path, figures: dict[str, Any]) ->
     written = sorted(path.name for path in (place / "plots").iterdir())
     assert written == [
         "calibration_keypoints.json", "calibration_people.json", "errors.json", "gallery.jpg",
-        "joints.json", "precision_recall.json", "worst.jpg",
+        "joints.json", "precision_recall.json", "predictions.parquet", "worst.jpg",
     ]  # fmt: skip
     for name in written:
         assert (place / "again" / name).read_bytes() == (place / "plots" / name).read_bytes()
+
+
+def test_the_predictions_give_the_figures_again(
+    place: Path, figures: dict[str, Any], mlflow_home: Path
+) -> None:
+    """To the bit, and the model finds the same keypoints again: what the gate goes by."""
+    plots = place / "plots"
+    version = register_version(
+        "vitpose", place / "model", figures, predictions=plots / "predictions.parquet"
+    )
+    counted, _ = gather(version, None, GateConfig(), data=place / "prepared")
+    assert counted["repeated"] == 1.0
+    assert {name: counted[name] for name in figures} == figures
 
 
 def test_the_plots_can_be_looked_at(place: Path, figures: dict[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """The stage labels with the pinned version, whatever the alias says by then."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipelines.stages.label import label, pinned_model
+from pipelines.stages.label import label, main, pinned_model
 from tests.labelling import CONFIG, write_archive, write_model
 
 
@@ -16,6 +17,29 @@ def test_a_champion_file_without_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "champion.json").write_text('{"name": "vitpose", "version": null}')
     with pytest.raises(ValueError, match="no champion"):
         pinned_model(tmp_path / "champion.json")
+
+
+def test_without_a_champion_it_says_what_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("label: {detector: hog}\n")
+    (tmp_path / "champion.json").write_text('{"name": "mice", "version": null, "weights_digest": null}')
+    given = [
+        "--champion",
+        "champion.json",
+        "--archive",
+        ".",
+        "--out",
+        "labels",
+        "--metrics",
+        "label.json",
+    ]
+    monkeypatch.setattr(sys, "argv", ["label", *given])
+    main()
+    assert "waits for a champion: no model of 'mice' has passed the gate" in capsys.readouterr().out
+    assert list((tmp_path / "labels").iterdir()) == []
+    assert "a champion" in json.loads((tmp_path / "label.json").read_text())["waits_for"]
 
 
 @pytest.mark.slow
@@ -52,6 +76,7 @@ def test_the_stage_uses_the_pinned_version_and_scores_it(
     assert read_lineage(path)["model"]["version"] == "1"
     run = MlflowClient().get_run(result["run_id"])
     assert run.info.status == "FINISHED" and run.data.metrics["frames"] == 12
+    assert run.data.metrics["worker_seconds.forward"] > 0 and result["bound"].startswith("bound by")
 
     (mlflow_home / "champion.json").write_text(json.dumps({"name": "vitpose", "version": "2"}))
     again = label(

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -250,6 +250,41 @@ def test_an_older_champion_is_said_to_be_one(inputs):
     text = report.report(inputs)
     assert "Champion since an earlier run" in text
     assert Page(text).open == []
+
+
+def test_no_champion_is_said_first_with_the_reasons(inputs, tmp_path):
+    path = inputs.metrics / "registry.json"
+    raw = json.loads(path.read_text())
+    none = dict.fromkeys(("version", "model_uri", "source", "AP", "weights_digest", "run_id"))
+    refused = {"source": "finetune-tiny", "version": "2", "promoted": False, "figures": {}}
+    decisions = [{**refused, "reason": "AP 0.333 is below 0.5"}]
+    path.write_text(json.dumps({**raw, **none, "decisions": decisions}))
+    waits = {"waits_for": "a champion: no model of 'vitpose' has passed the gate"}
+    (inputs.metrics / "label.json").write_text(json.dumps(waits))
+    (tmp_path / "labels").mkdir()
+    text = report.report(replace(inputs, labels=tmp_path / "labels", archive=tmp_path))
+    head = text[text.index("<header>") : text.index("</header>")]
+    assert "No champion" in head and "finetune-tiny: AP 0.333 is below 0.5." in " ".join(head.split())
+    assert "None yet: labelling waits for a champion" in text
+    assert "Where finetune-tiny is strong and weak" in text  # the best that there is
+    assert Page(text).open == [] and "None" not in head
+
+
+@pytest.mark.parametrize(
+    "pictures, said",
+    [
+        ("drawn", "Drawn people, no photographs: 2,000 images to learn from, 200 held out."),
+        ("given", "Pictures of mice-train, mice-val: 2,000 images to learn from, 200 held out."),
+    ],
+)
+def test_what_the_pictures_are_is_said_before_anything_else(inputs, pictures, said):
+    path = inputs.metrics / "prepare.json"
+    sources = ["mice-train", "mice-val"]
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "pictures": pictures, "sources": sources})
+    )
+    text = report.report(inputs)
+    assert said in text and text.index(said) < text.index("<h1>")
 
 
 def test_the_audit_log_is_held_against_the_kept_copy_of_its_end(inputs, three):

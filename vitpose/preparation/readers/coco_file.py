@@ -74,7 +74,7 @@ def stream_coco(path: Path) -> dict[str, Any]:
                 if name == "annotations" and pieces.sign() == "[":
                     content[name] = Annotations(path)
                     _pass_over(pieces)
-                elif name in LISTS:
+                elif name in LISTS or name == "info":
                     content[name] = pieces.value()
                 else:
                     _pass_over(pieces)

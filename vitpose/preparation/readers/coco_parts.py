@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from scipy.io import loadmat
 
+from vitpose.pixels import orientation
 from vitpose.skeletons.files import coco_fields
 from vitpose.skeletons.human import Skeleton
 
@@ -194,3 +195,9 @@ def stored_size(path: Path) -> tuple[int, int] | None:
             return picture.size
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def displayed_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of a picture as people see it, its EXIF orientation applied; None without one."""
+    size = stored_size(path)
+    return size[::-1] if size is not None and orientation(path) >= 5 else size

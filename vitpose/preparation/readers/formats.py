@@ -1,5 +1,6 @@
 """Which formats are read, and the one way that all of them go: to a COCO mapping, then to people."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -9,6 +10,7 @@ from vitpose.preparation.readers.coco import people_from_coco
 from vitpose.preparation.readers.coco_file import complete, stream_coco
 from vitpose.preparation.readers.crowdpose import crowdpose_as_coco
 from vitpose.preparation.readers.lspet import lspet_as_coco
+from vitpose.preparation.readers.mending import Mend, mended
 from vitpose.preparation.readers.mpii import mpii_as_coco
 from vitpose.preparation.readers.posetrack import posetrack_as_coco
 from vitpose.preparation.readers.wholebody import wholebody_as_coco
@@ -18,14 +20,17 @@ Format = Literal["coco", "wholebody", "aic", "mpii", "crowdpose", "posetrack18",
 """Of an annotation file; see the module of that name. COCO's are OCHuman's and AP-10K's too."""
 
 
-def load_annotations(annotations: Path, images: Path, file_format: Format = "coco") -> dict[str, Any]:
+def load_annotations(
+    annotations: Path, images: Path, file_format: Format = "coco", mend: Sequence[Mend] = ()
+) -> dict[str, Any]:
     """An annotation file as a COCO mapping: lists `images`, `annotations`, `categories`.
 
-    Of a COCO file, `annotations` is no list but `coco_file.Annotations`, to iterate over.
+    Of a COCO file, `annotations` is no list but `coco_file.Annotations`, to iterate over, and `mend`
+    says what is mended in it beyond what always is (`readers.mending`).
 
     Raises:
         FileNotFoundError: the file or the image folder is not there.
-        ValueError: the file is not of the format.
+        ValueError: the file is not of the format, or `mend` is for another than COCO's.
     """
     if not annotations.is_file():
         raise FileNotFoundError(
@@ -33,9 +38,11 @@ def load_annotations(annotations: Path, images: Path, file_format: Format = "coc
         )
     if not images.is_dir():
         raise FileNotFoundError(f"image folder {images} is not there; put or link the images there")
+    if mend and file_format != "coco":
+        raise ValueError(f"mend ({', '.join(mend)}) is for files of format coco, this is {file_format}")
     match file_format:
         case "coco":
-            return complete(stream_coco(annotations), annotations)
+            return mended(complete(stream_coco(annotations), annotations), images, mend)
         case "wholebody":
             return wholebody_as_coco(annotations)
         case "aic":
@@ -56,7 +63,13 @@ def load_annotations(annotations: Path, images: Path, file_format: Format = "coc
             )
 
 
-def read_people(annotations: Path, images: Path, name: str, file_format: Format = "coco") -> PersonSet:
+def read_people(
+    annotations: Path,
+    images: Path,
+    name: str,
+    file_format: Format = "coco",
+    mend: Sequence[Mend] = (),
+) -> PersonSet:
     """The people of an annotation file; every entry becomes a row or a `Rejected`.
 
     Args:
@@ -64,10 +77,11 @@ def read_people(annotations: Path, images: Path, name: str, file_format: Format 
         images: the folder of its images.
         name: of the dataset, written to every row.
         file_format: of the file.
+        mend: see `load_annotations`.
 
     Raises:
         FileNotFoundError: the file or the folder is not there.
         ValueError: the file is not of the format.
     """
-    content = load_annotations(annotations, images, file_format)
+    content = load_annotations(annotations, images, file_format, mend)
     return people_from_coco(content, annotations, images, name)
