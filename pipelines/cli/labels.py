@@ -99,13 +99,6 @@ def label(
     from vitpose.video.known_detectors import detector_at
 
     check_local(archive, out, boxes)
-    if detector == "hog":
-        typer.echo(
-            "hog finds few people (.015 of those in coco_mini, where a small YOLOX finds .69): use it to "
-            "try things out, and a network (onnx:FILE.onnx) for labels",
-            err=True,
-        )
-
     list_videos(archive)  # before a detector is fetched
     config = LabelConfig(
         detector=detector_at(detector) if boxes is None else None,
@@ -118,6 +111,12 @@ def label(
         segment_frames=segment_frames,
     )
     check_request(config, archive)
+    if detector == "hog":
+        typer.echo(
+            "hog finds few people (.015 of those in coco_mini, where a small YOLOX finds .69): use it to "
+            "try things out, and a network (onnx:FILE.onnx) for labels",
+            err=True,
+        )
     from pipelines.cluster.label import label_archive, model_ref
     from pipelines.registry.versions import resolve_model
 
