@@ -88,10 +88,6 @@ def test_bad_input_is_one_line_and_status_1(place: Path, tmp_path: Path) -> None
         ),
         "no image or video": ("predict", "a.jpg", "--model", model, "--detector", "hog", "--out", out),
         "is not a label dataset": ("verify", tmp_path),
-        "unknown format 'csv'": (
-            *("export-labels", place / "labels"),
-            *("--format", "csv", "--out", tmp_path / "x"),
-        ),
     }
     for message, arguments in cases.items():
         done = vitpose(*arguments, cwd=tmp_path)
