@@ -10,7 +10,7 @@ $(error The path of this checkout has a space ($(CURDIR)), and Ray starts no wor
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all test-fast lint ui clean
+.PHONY: help setup repro test test-all test-fast lint docs wheel ui clean
 
 help:  ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,14 @@ lint: .venv/.installed  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/.installed  ## Build the documentation, strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: .venv/.installed  ## Build the wheel, into dist/
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build
 
 ui: .venv/.installed  ## Show every run, model and metric in the browser (MLflow, port 5000)
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000

@@ -22,6 +22,8 @@ UNSENT = "unsent"
 """Folder in the storage: a file a run, of figures and an end that its server has not got."""
 PATIENCE_S = 8
 """For one answer of a server; there is one more try."""
+AT_START = 4
+"""More tries where a stage starts, in half a minute: a server that was stopped is up again by then."""
 
 
 def experiment_id(name: str = EXPERIMENT) -> str:
@@ -64,7 +66,7 @@ def run(
     started = time.perf_counter()
     uri = place.tracking_uri()
     try:
-        with _patience():
+        with _patience(AT_START):
             experiment = experiment_id()
             run_id = run_id if run_id and is_there(run_id) else None
             active = mlflow.start_run(
@@ -243,9 +245,9 @@ def logged_steps(run_id: str, uri: str, key: str) -> set[int]:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _patience(more: int = 1) -> Iterator[None]:
     """MLflow's calls in the block give up soon (its own default is minutes); what the user set stays."""
-    ours = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    ours = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": f"{more}"}
     ours = {name: value for name, value in ours.items() if name not in os.environ}
     os.environ.update(ours)
     try:

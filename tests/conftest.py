@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
-pytest_plugins = ["tests.coco_files"]
+pytest_plugins = ["tests.coco_files", "tests.object_storage"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from vitpose.labels.filesystems import Source
 from vitpose.labels.merge import merge_video, sweep, tidy, write_manifest
 from vitpose.labels.plan import (
     LabelConfig,
@@ -16,6 +17,7 @@ from vitpose.labels.plan import (
     settings_of,
 )
 from vitpose.labels.schema import PLAN, write_json
+from vitpose.labels.storage import Place, whole
 from vitpose.labels.unit import UnitWorker
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import save_model, weights_digest
@@ -39,14 +41,14 @@ def write_archive(folder: Path, count: int = 2, frames: int = 20) -> Path:
 
 
 def label_here(
-    archive: Path, model: Path, out: Path, config: LabelConfig = CONFIG
+    archive: Source, model: Path, out: Place, config: LabelConfig = CONFIG
 ) -> tuple[Plan, dict[str, Any], list[dict[str, Any]]]:
     """`cluster.label.label_archive` in this process: plan, manifest, statuses of the units."""
     settings = settings_of(config, ModelRef(weights_digest=weights_digest(model)), archive)
     plan = assemble(settings, [plan_video(archive, v, settings) for v in list_videos(archive)])
-    out.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    write_json(out / PLAN, plan.to_dict())
+    with whole(out / PLAN) as beside:
+        write_json(beside, plan.to_dict())
     worker = UnitWorker(
         archive=archive,
         out=out,

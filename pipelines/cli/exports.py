@@ -21,7 +21,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def export_labels(
-    labels: Labels,
+    labels: Annotated[
+        str,
+        typer.Argument(metavar="LABELS", help="A label dataset: what `label` wrote, a folder or s3://."),
+    ],
     out: Annotated[
         Path,
         typer.Option(help="A file for coco, coco-results and csv; for the others a new folder."),
@@ -56,9 +59,12 @@ def export_labels(
     """
     from vitpose.files import check_local
     from vitpose.labels.export import export_labels as export
+    from vitpose.labels.fetched import labels_at_hand
+    from vitpose.labels.storage import place_of
 
-    check_local(labels, out)
-    count = export(labels, out, form=form, threshold=threshold, smoothed=smoothed)
+    check_local(out)
+    with labels_at_hand(place_of(labels)) as folder:
+        count = export(folder, out, form=form, threshold=threshold, smoothed=smoothed)
     typer.echo(f"{out}: {count} persons")
 
 
@@ -115,6 +121,19 @@ def select(
         Path | None,
         typer.Option(help="Labels of the same videos by another model; where they disagree counts too."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="calibration_keypoints.json of the model's evaluation: what its scores are worth."
+        ),
+    ] = None,
+    flip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="A model, asked about the mirror image too; where it contradicts itself counts.",
+        ),
+    ] = None,
 ) -> None:
     """Choose the frames most worth a correction, as a package for CVAT.
 
@@ -127,7 +146,18 @@ def select(
     from vitpose.labels.selecting import select as choose
 
     check_local(labels, archive, out, against)
-    count = choose(labels, archive, out, n, apart_s=apart, against=against)
+    if calibration is None:
+        typer.echo("scores of keypoints are taken as the model gives them (--calibration)", err=True)
+    predictor = None
+    if flip is not None:
+        from pipelines.registry.versions import resolve_model
+        from vitpose.exchange.deployed import load_runnable
+        from vitpose.inference import PosePredictor
+
+        predictor = PosePredictor(load_runnable(resolve_model(flip).folder))
+    count = choose(
+        labels, archive, out, n, apart_s=apart, against=against, calibration=calibration, flip=predictor
+    )
     short = "" if count == n else f" (no more that differ, of the {n} asked for)"
     typer.echo(f"{out}: {count} pictures{short}")
 

@@ -1,13 +1,14 @@
 """Commands on label datasets: label, verify."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 PARTIAL = 3
 
-Labels = Annotated[Path, typer.Argument(help="A label dataset: the folder that `label` wrote.")]
+Labels = Annotated[
+    str, typer.Argument(metavar="LABELS", help="A label dataset: what `label` wrote, a folder or s3://.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -17,9 +18,20 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def label(
-    archive: Annotated[Path, typer.Argument(help="A folder of videos, or one video.")],
+    archive: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCHIVE", help="A folder of videos, or one video; or s3://bucket/path of such."
+        ),
+    ],
     model: Annotated[str, typer.Option(metavar="M", help="A model folder or an MLflow URI.")],
-    out: Annotated[Path, typer.Option(help="The label dataset to write, or to complete.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="The label dataset to write, or to complete: a folder, or s3://bucket/path.",
+        ),
+    ],
     detector: Annotated[
         str | None,
         typer.Option(
@@ -34,7 +46,7 @@ def label(
         typer.Option(
             metavar="PATH",
             help="Instead of a detector: a boxes file or a folder with one a video (COCO json, MOT "
-            "txt, Parquet), or ground_truth for a built-in archive.",
+            "txt, Parquet), also s3://, or ground_truth for a built-in archive.",
         ),
     ] = None,
     detect_every: Annotated[
@@ -93,13 +105,14 @@ def label(
         raise typer.BadParameter("give one of --detector and --boxes", param_hint="--detector")
     if time_limit < 1:
         raise typer.BadParameter(f"expected at least 1 s, got {time_limit}", param_hint="--time-limit")
-    from vitpose.files import check_local
     from vitpose.labels.account import bound, told
+    from vitpose.labels.filesystems import source_of
     from vitpose.labels.plan import LabelConfig, check_request, list_videos
+    from vitpose.labels.storage import place_of
     from vitpose.video.known_detectors import detector_at
 
-    check_local(archive, out, boxes)
-    list_videos(archive)  # before a detector is fetched
+    source, target = source_of(archive), place_of(out)
+    list_videos(source)  # before a detector is fetched
     config = LabelConfig(
         detector=detector_at(detector) if boxes is None else None,
         boxes=boxes,
@@ -110,7 +123,7 @@ def label(
         batch_size=batch_size,
         segment_frames=segment_frames,
     )
-    check_request(config, archive)
+    check_request(config, source)
     if detector == "hog":
         typer.echo(
             "hog finds few people (.015 of those in coco_mini, where a small YOLOX finds .69): use it to "
@@ -123,8 +136,8 @@ def label(
     found = resolve_model(model)  # an alias is looked up here, once; the labels name the version
     reference = model_ref(found.folder, found.name, found.version, found.weights_digest)
     run = label_archive(
-        archive,
-        out,
+        source,
+        target,
         found.folder,
         reference,
         config,
@@ -136,7 +149,7 @@ def label(
     )
     videos = run.manifest["videos"]
     typer.echo(
-        f"{out}: {len(videos)} videos, {sum(v['frames'] for v in videos)} frames, "
+        f"{target}: {len(videos)} videos, {sum(v['frames'] for v in videos)} frames, "
         f"{sum(v['persons'] for v in videos)} persons; {run.units_done} units done, "
         f"{run.units_before} were there"
     )

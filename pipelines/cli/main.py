@@ -65,6 +65,14 @@ cli_doctor.add_commands(app)
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_detector.app, name="detector")
 
+OF_EXTRAS = {
+    **dict.fromkeys(("ray", "mlflow", "dvc", "ruamel", "jinja2", "matplotlib", "psutil"), "pipelines"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "openvino": "openvino",
+    **dict.fromkeys(("pandas", "tables", "sleap_io", "pynwb", "ndx_pose"), "formats"),
+}
+"""Packages that not every installation has, and the extra that brings them."""
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -87,6 +95,12 @@ def main() -> None:
         app()
     except (ValueError, OSError) as error:
         _fail(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in OF_EXTRAS:
+            raise
+        missing = error.name.partition(".")[0]
+        told = f"pip install 'vitpose[{OF_EXTRAS[missing]}]'"
+        _fail(f"this needs {missing}, which is not installed; {told}")
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "mlflow":
             raise

@@ -85,6 +85,7 @@ def predict(
     overlays(found, Path() if out is None else out)  # before the model is fetched
     from pipelines.cli.prediction import Look, load_predictor, predict_files
     from pipelines.registry.versions import resolve_model
+    from vitpose.estimation.loading import caution_of
     from vitpose.exchange.fetching import is_address, model_at
     from vitpose.labels.plan import LabelConfig
     from vitpose.video.known_detectors import detector_at
@@ -96,6 +97,8 @@ def predict(
         flip_test=flip_test,
     )
     folder = model_at(model) if is_address(model) else resolve_model(model).folder
+    if caution := caution_of(folder):
+        typer.echo(caution, err=True)
     predictor = load_predictor(folder, flip_test, head=head or 0)
     run = run_folder(out)
     failed = predict_files(

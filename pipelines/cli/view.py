@@ -65,6 +65,7 @@ def view(
         return
     target = corrections or labels.absolute().with_name(f"{labels.absolute().name}-corrections.json")
     server = make_server(site, target, port)
+    site.begin()
     address = f"http://127.0.0.1:{server.server_address[1]}/"
     typer.echo(f"{address} shows {labels}; corrections go to {target}; Ctrl-C ends it")
     if browser:

@@ -4,12 +4,13 @@ A unit that has a file is done, so a run may be killed at any moment, on any mac
 (`label_units` has the processes). One run at a time works in an output folder (`lease`).
 
 `start` says where it runs. All machines must see archive, labels and model folder under the same
-absolute path.
+absolute path, or reach them in object storage (`vitpose.labels.storage`).
 """
 
 import dataclasses
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from pipelines.cluster.label_units import do_units, plan_on
 from pipelines.cluster.lease import Lease
 from pipelines.cluster.start import Cluster
 from vitpose.exchange.deployed import read_description
-from vitpose.files import check_local
 from vitpose.labels.account import add_run, bound, total
 from vitpose.labels.attempts import given_up, mark_of
+from vitpose.labels.fetched import STREAMS
+from vitpose.labels.filesystems import Source, source_of
+from vitpose.labels.known_plans import keep_plan, known_plans, sources_of
 from vitpose.labels.merge import (
     is_partial,
     known_entries,
     merge_video,
+    names_there,
     stale_files,
     sweep,
     tidy,
@@ -43,9 +47,9 @@ from vitpose.labels.plan import (
     plan_video,
     settings_of,
     unit_file,
-    video_path,
 )
-from vitpose.labels.schema import MANIFEST, PLAN, UNITS, read_json, write_json
+from vitpose.labels.schema import MANIFEST, PLAN, UNITS, read_json
+from vitpose.labels.storage import Place, Stored, place_of
 from vitpose.labels.unit import STALL_S, UnitWorker
 from vitpose.models.pose import PoseConfig
 from vitpose.video.detectors import detector_file
@@ -55,6 +59,9 @@ IN_DRIVER_S = 30.0
 
 VIDEO_S, BYTES_A_SECOND = 0.0015, 5e8
 """What planning takes: to open a video, and to read it for its digest (an SSD; measured)."""
+
+FETCHED_VIDEO_S, FETCHED_BYTES_A_SECOND = 0.01, 1e8
+"""The same where it must be fetched; a guess of a network of 1 Gbit/s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +88,8 @@ class LabelRun:
 
 
 def label_archive(
-    archive: Path,
-    out: Path,
+    archive: Source | str,
+    out: Place | str,
     model_folder: Path,
     model: ModelRef,
     config: LabelConfig,
@@ -96,8 +103,8 @@ def label_archive(
     """Label every video of an archive; does what is missing and nothing else.
 
     Args:
-        archive: a folder of videos (searched in depth), or one video.
-        out: the label dataset.
+        archive: a folder of videos (searched in depth), or one video; or the address of such.
+        out: the label dataset, a folder or s3://bucket/path.
         model_folder: holds the model that `model` names.
         address: of a Ray cluster; default RAY_ADDRESS, else a local one.
         replace: remove what other runs (another model, other settings) left in `out`.
@@ -111,8 +118,10 @@ def label_archive(
             not `replace`, or another run works there now.
     """
     started = time.perf_counter()
-    check_local(archive, out, config.boxes)
-    archive, out, model_folder = archive.absolute(), out.absolute(), model_folder.absolute()
+    archive, out = source_of(archive), place_of(out)
+    archive = archive.absolute() if isinstance(archive, Path) else archive
+    out = out.absolute() if isinstance(out, Path) else out
+    model_folder = model_folder.absolute()
     config = _absolute(config)
     check_request(config, archive)
     sigmas = _sigmas(model_folder, config)
@@ -131,11 +140,12 @@ def label_archive(
     replace = replace or affected_by is not None
     with Lease(out) as lease, Cluster(address) as cluster:
         sweep(out)
-        plan = _plan(archive, settings, cluster)
+        plan, sources = _plan(archive, out, settings, cluster)
         planned = time.perf_counter()
         _settle(out, plan, replace)
-        missing = _missing(out, plan, retry_quarantined)
-        before = len(plan.units) - len(missing) - len(list((out / UNITS).glob("[!.]*.failed")))
+        keep_plan(out, plan, sources)
+        missing, given_up_before = _missing(out, plan, retry_quarantined)
+        before = len(plan.units) - len(missing) - given_up_before
         entries = known_entries(out)
         statuses: list[dict[str, Any]] = []
         if missing:
@@ -143,8 +153,10 @@ def label_archive(
             cluster.start(len(missing))
             statuses, made = do_units(worker, plan, missing, cluster, sigmas, lease.check)
             entries |= made
+        there = names_there(out)
         for video in plan.videos:  # those whose units were all there, and were never put together
-            merge_video(video, out, sigmas)
+            if any(_unit_name(unit) in there for unit in video.units):
+                merge_video(video, out, sigmas)
         lease.check()
         failed = {s["unit"]: s["error"] for s in statuses if s["error"]}
         manifest = write_manifest(out, plan, failed, entries)
@@ -177,20 +189,31 @@ def _account(run: LabelRun) -> dict[str, Any]:
     }
 
 
-def _plan(archive: Path, settings: dict[str, Any], cluster: Cluster) -> Plan:
+def _plan(
+    archive: Source, out: Place, settings: dict[str, Any], cluster: Cluster
+) -> tuple[Plan, dict[str, Stored]]:
+    """The plan, and what it was made from: videos that are as they were are not read again."""
     videos = list_videos(archive)
-    size = sum(video_path(archive, video).stat().st_size for video in videos)
-    if size / BYTES_A_SECOND + VIDEO_S * len(videos) <= IN_DRIVER_S:
-        planned = [plan_video(archive, video, settings) for video in videos]
+    stored = sources_of(archive, videos)
+    known = known_plans(out, settings, stored)
+    new = [video for video in videos if video not in known]
+    size = sum(stored[video].size for video in new if video in stored)
+    remote = not isinstance(archive, Path)
+    rate, each = (FETCHED_BYTES_A_SECOND, FETCHED_VIDEO_S) if remote else (BYTES_A_SECOND, VIDEO_S)
+    if size / rate + each * len(new) > IN_DRIVER_S:
+        planned = plan_on(cluster, archive, new, settings)
     else:
-        planned = plan_on(cluster, archive, videos, settings)
-    return assemble(settings, planned)
+        with ThreadPoolExecutor(STREAMS if remote else 1) as pool:
+            planned = list(pool.map(lambda video: plan_video(archive, video, settings), new))
+    return assemble(settings, [*known.values(), *planned]), stored
 
 
 def _absolute(config: LabelConfig) -> LabelConfig:
     """The same with absolute paths: Ray's workers have a current folder of their own."""
     if config.boxes is not None and config.boxes != GROUND_TRUTH:
-        return dataclasses.replace(config, boxes=str(Path(config.boxes).absolute()))
+        if isinstance(source_of(config.boxes), Path):
+            return dataclasses.replace(config, boxes=str(Path(config.boxes).absolute()))
+        return config
     file = detector_file(config.detector or "")
     if file is None:
         return config
@@ -209,7 +232,7 @@ def model_ref(folder: Path, name: str | None, version: str | None, weights_diges
     )
 
 
-def check_made_by(out: Path, version: str, model: ModelRef) -> None:
+def check_made_by(out: Place, version: str, model: ModelRef) -> None:
     """`ValueError` unless the labels in `out` were made by that version, and `model` is another."""
     wanted = version.removeprefix("models:/")
     if not (out / PLAN).is_file():
@@ -222,23 +245,35 @@ def check_made_by(out: Path, version: str, model: ModelRef) -> None:
         raise ValueError(f"--model is {version} itself; give the model to label with instead")
 
 
-def _missing(out: Path, plan: Plan, retry_quarantined: bool) -> list[Unit]:
-    """Units without a file; those given up are not missing, unless they are to be tried again."""
-    missing = []
+def _missing(out: Place, plan: Plan, retry_quarantined: bool) -> tuple[list[Unit], int]:
+    """Units without a file, and how many were given up, which are not missing.
+
+    Those given up are missing too where they are to be tried again.
+    """
+    missing, abandoned = [], 0
+    there = names_there(out)
     for video in plan.videos:
-        if (out / video.file).is_file():
+        if video.file in there:
             continue
         for unit in video.units:
             file = unit_file(out, unit)
-            if retry_quarantined:
+            if _unit_name(unit) in there:
+                continue
+            if f"{UNITS}/{mark_of(file).name}" in there:
+                if not retry_quarantined and given_up(file) is not None:
+                    abandoned += 1
+                    continue
                 mark_of(file).unlink(missing_ok=True)
-            if not file.is_file() and given_up(file) is None:
-                missing.append(unit)
-    return missing
+            missing.append(unit)
+    return missing, abandoned
 
 
-def _settle(out: Path, plan: Plan, replace: bool) -> None:
-    """Write the plan, once nothing in `out` contradicts it."""
+def _unit_name(unit: Unit) -> str:
+    return f"{UNITS}/{unit.name}.parquet"
+
+
+def _settle(out: Place, plan: Plan, replace: bool) -> None:
+    """Nothing in `out` contradicts the plan, or it is removed."""
     stale = stale_files(out, plan)
     if stale and not replace:
         raise ValueError(
@@ -248,7 +283,6 @@ def _settle(out: Path, plan: Plan, replace: bool) -> None:
         )
     for path in stale:
         path.unlink()
-    write_json(out / PLAN, plan.to_dict())
 
 
 def _sigmas(model_folder: Path, config: LabelConfig) -> tuple[float, ...]:

@@ -2,7 +2,8 @@
 
 One row of the Ray Data job is a bundle of units: one long segment, or up to `BUNDLE` short videos, so
 that what a row costs Ray is shared. The actor that decodes a unit also runs the model; only a small
-status crosses the object store.
+status crosses the object store. Ray Data's pool of actors grows onto machines that join; what a machine
+had in hand when it left is done elsewhere.
 """
 
 import json
@@ -11,7 +12,6 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,8 +20,10 @@ import ray.data
 from pipelines.cluster.progress import Progress
 from pipelines.cluster.start import Cluster
 from vitpose.labels.account import told, total
+from vitpose.labels.filesystems import Source
 from vitpose.labels.merge import merge_video, video_entry
 from vitpose.labels.plan import Plan, Quarantined, Unit, VideoPlan, plan_video
+from vitpose.labels.storage import Place
 from vitpose.labels.unit import UnitWorker
 
 BUNDLE = 64
@@ -42,10 +44,16 @@ class _Actor:
 
     def __init__(self, worker: UnitWorker) -> None:
         worker.load()
+        worker.machine, worker.is_lost = ray.get_runtime_context().get_node_id(), _is_lost
         self.worker = worker
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"statuses": json.dumps([self.worker(*one) for one in pickle.loads(row["bundle"])])}
+
+
+def _is_lost(machine: str) -> bool:
+    """Whether a machine, by Ray's name for it, is no longer of the cluster."""
+    return all(node["NodeID"] != machine or not node["Alive"] for node in ray.nodes())
 
 
 class _Merger:
@@ -54,7 +62,7 @@ class _Merger:
     What it does may be done again, so a merger that dies is started anew with what it had to do.
     """
 
-    def __init__(self, out: Path, sigmas: tuple[float, ...]) -> None:
+    def __init__(self, out: Place, sigmas: tuple[float, ...]) -> None:
         self.out, self.sigmas = out, sigmas
 
     def merge(self, video: VideoPlan) -> dict[str, Any] | None:
@@ -63,7 +71,7 @@ class _Merger:
 
 
 def plan_on(
-    cluster: Cluster, archive: Path, videos: Sequence[str], settings: Mapping[str, Any]
+    cluster: Cluster, archive: Source, videos: Sequence[str], settings: Mapping[str, Any]
 ) -> list[VideoPlan | Quarantined]:
     """`plan_video` of every video, by tasks of the cluster."""
     cluster.start(len(videos))
@@ -73,7 +81,7 @@ def plan_on(
 
 
 def _planned(
-    archive: Path, videos: Sequence[str], settings: Mapping[str, Any]
+    archive: Source, videos: Sequence[str], settings: Mapping[str, Any]
 ) -> list[VideoPlan | Quarantined]:
     return [plan_video(archive, video, settings) for video in videos]
 
@@ -121,7 +129,11 @@ def do_units(
     dataset = items.map(
         _Actor,  # type: ignore[arg-type]  # Ray takes classes too
         fn_constructor_args=(worker,),
-        compute=ray.data.ActorPoolStrategy(size=min(size, len(rows))),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1,
+            initial_size=min(size, len(rows)),
+            max_size=min(cluster.most(len(missing)), len(rows)),
+        ),
         num_cpus=worker.threads if not cluster.gpus else 1,
         num_gpus=1 if cluster.gpus else 0,
     )

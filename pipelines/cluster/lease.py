@@ -5,7 +5,8 @@ there. A run that died leaves its file; it is taken over, with a line, when its 
 machine or when its last heartbeat is a minute old. Machines' clocks must agree to within that.
 
 Two runs at once would still write the same rows: units are named by what they depend on, and renamed
-into place. The lease keeps them from doing the work twice and from removing each other's files.
+into place, or put where there is none. The lease keeps them from doing the work twice and from removing
+each other's files. In a folder it is a file, in object storage an object.
 """
 
 import fcntl
@@ -25,6 +26,7 @@ from typing import Any
 import psutil
 
 from vitpose.files import write_json
+from vitpose.labels.storage import Place, S3Path
 
 LEASE = "lease.json"
 
@@ -41,8 +43,9 @@ class Lease:
     Raises `ValueError` where another run owns it, with who, where, since when and what to do.
     """
 
-    def __init__(self, out: Path, *, beat_s: float = BEAT_S, dead_s: float = DEAD_S) -> None:
-        self.path, self.beat_s, self.dead_s = out / LEASE, beat_s, dead_s
+    def __init__(self, out: Place, *, beat_s: float = BEAT_S, dead_s: float = DEAD_S) -> None:
+        self.out, self.beat_s, self.dead_s = out, beat_s, dead_s
+        self.spot: _File | _Object = _File(out / LEASE) if isinstance(out, Path) else _Object(out / LEASE)
         self.lost = False
         process = psutil.Process()
         self.ours: dict[str, Any] = {
@@ -57,34 +60,83 @@ class Lease:
         self.thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Lease":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(self.path.parent):
-            if not self._made():
-                self._take_over()
-                if not self._made():
-                    raise ValueError(f"{self.path.parent} was taken by another run just now")
+        with self.spot.alone():
+            if not self.spot.make(self._now()):
+                found = self.spot.there()
+                if found is not None:
+                    how = self._dead(found)
+                taken = self.spot.make(self._now()) if found is None else self.spot.take(self._now())
+                if not taken:
+                    raise ValueError(f"{self.out} was taken by another run just now")
+                if found is not None:
+                    who = _who(found)
+                    print(f"{self.out}: taken over from {who}: {how}", file=sys.stderr, flush=True)
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self.thread.join()
+        self.thread.join(DEAD_S)  # longer only where the storage is away
         with suppress(OSError):
-            if (self._there() or {}).get("token") == self.ours["token"]:
-                self.path.unlink()
+            self.spot.remove(self.ours["token"])
 
     def check(self) -> None:
         """`ValueError` where another run has taken the folder over, as after this machine slept."""
         if self.lost:
             raise ValueError(
-                f"{self.path.parent} was taken over by another run while this one gave no sign of life; "
+                f"{self.out} was taken over by another run while this one gave no sign of life; "
                 "nothing is lost: run the same command when the other has ended"
             )
 
-    def _made(self) -> bool:
-        """Whether our file is there now: one process only can make it."""
-        beside = self.path.with_name(f".lease.{self.ours['token']}.json")
-        write_json(beside, {**self.ours, "heartbeat": time.time()})
+    def _now(self) -> dict[str, Any]:
+        return {**self.ours, "heartbeat": time.time()}
+
+    def _dead(self, found: dict[str, Any]) -> str:
+        """How a run is known to be dead; `ValueError` where it lives."""
+        silent = time.time() - found["heartbeat"]
+        gone = found.get("host") == self.ours["host"] and not _runs(found)
+        if not gone and silent <= self.dead_s:
+            raise ValueError(
+                f"{self.out} is being labelled by {_who(found)} since {found.get('since', '?')}, last "
+                f"sign of life {max(silent, 0):.0f} s ago; wait for it or give another output folder. If "
+                f"it is dead, run this again {self.dead_s:.0f} s after its last sign, or remove "
+                f"{self.out / LEASE}"
+            )
+        return "its process is gone" if gone else f"no sign of life for {silent:.0f} s"
+
+    def _beat(self) -> None:
+        while not self.stop.wait(self.beat_s):
+            with suppress(OSError):  # a file system that is away for a moment
+                if not self.spot.renew(self._now()):
+                    self.lost = True
+                    return
+
+
+class _File:
+    """Where a lease is in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """So that of two runs that find a dead one's file the second does not remove the first one's.
+
+        Where a file system has no such locks the files alone must do.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def make(self, lease: dict[str, Any]) -> bool:
+        """Whether the lease is there now: one process only can make it."""
+        beside = self.path.with_name(f".lease.{lease['token']}.json")
+        write_json(beside, lease)
         try:
             os.link(beside, self.path)
         except FileExistsError:
@@ -99,45 +151,88 @@ class Lease:
             beside.unlink(missing_ok=True)
         return True
 
-    def _there(self) -> dict[str, Any] | None:
+    def there(self) -> dict[str, Any] | None:
         """The lease that is there; without a token where it cannot be read; None where there is none."""
         try:
-            text, modified = self.path.read_text(), self.path.stat().st_mtime
+            return _parsed(self.path.read_text(), self.path.stat().st_mtime)
         except FileNotFoundError:
             return None
-        try:
-            found = json.loads(text)
-            return {**found, "heartbeat": float(found["heartbeat"]), "token": str(found["token"])}
-        except (ValueError, KeyError, TypeError):
-            return {"heartbeat": modified, "token": ""}
 
-    def _take_over(self) -> None:
-        """Remove a dead run's file; `ValueError` where it lives."""
-        found = self._there()
-        if found is None:
-            return
-        who = f"{found.get('owner', '?')} on {found.get('host', '?')} (process {found.get('pid', '?')})"
-        silent = time.time() - found["heartbeat"]
-        gone = found.get("host") == self.ours["host"] and not _runs(found)
-        if not gone and silent <= self.dead_s:
-            raise ValueError(
-                f"{self.path.parent} is being labelled by {who} since {found.get('since', '?')}, last "
-                f"sign of life {max(silent, 0):.0f} s ago; wait for it or give another output folder. If "
-                f"it is dead, run this again {self.dead_s:.0f} s after its last sign, or remove "
-                f"{self.path}"
-            )
-        with suppress(FileNotFoundError):
+    def take(self, lease: dict[str, Any]) -> bool:
+        """Put it in the place of the one that was there."""
+        self.path.unlink(missing_ok=True)
+        return self.make(lease)
+
+    def renew(self, lease: dict[str, Any]) -> bool:
+        """Write it again; False where it is another's now."""
+        if (self.there() or {}).get("token") != lease["token"]:
+            return False
+        write_json(self.path, lease)
+        return True
+
+    def remove(self, token: str) -> None:
+        """Remove it if it is still that one."""
+        if (self.there() or {}).get("token") == token:
             self.path.unlink()
-        how = "its process is gone" if gone else f"no sign of life for {silent:.0f} s"
-        print(f"{self.path.parent}: taken over from {who}: {how}", file=sys.stderr, flush=True)
 
-    def _beat(self) -> None:
-        while not self.stop.wait(self.beat_s):
-            with suppress(OSError):  # a file system that is away for a moment
-                if (self._there() or {}).get("token") != self.ours["token"]:
-                    self.lost = True
-                    return
-                write_json(self.path, {**self.ours, "heartbeat": time.time()})
+
+class _Object:
+    """Where a lease is in object storage: every change is on the condition that nobody made one since."""
+
+    def __init__(self, place: S3Path) -> None:
+        self.place, self.etag = place, ""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nothing: conditions do it."""
+        yield
+
+    def make(self, lease: dict[str, Any]) -> bool:
+        """As of a file."""
+        return self._put(lease, once=True)
+
+    def there(self) -> dict[str, Any] | None:
+        """As of a file."""
+        try:
+            text, self.etag = self.place.read()
+        except FileNotFoundError:
+            return None
+        return _parsed(text.decode(errors="replace"), self.place.modified())
+
+    def take(self, lease: dict[str, Any]) -> bool:
+        """Put it in the place of the one that `there` saw, if it has not moved since."""
+        return self._put(lease, replacing=self.etag)
+
+    def renew(self, lease: dict[str, Any]) -> bool:
+        """As of a file."""
+        return self._put(lease, replacing=self.etag)
+
+    def remove(self, token: str) -> None:
+        """Remove it if it is still ours."""
+        with suppress(FileExistsError):
+            self.place.unlink_if(self.etag)
+
+    def _put(self, lease: dict[str, Any], *, once: bool = False, replacing: str | None = None) -> bool:
+        try:
+            self.etag = self.place.put(json.dumps(lease).encode(), once=once, replacing=replacing)
+        except (FileExistsError, FileNotFoundError):  # or the answer to our own request was lost
+            mine = self.etag
+            if (self.there() or {}).get("token") != lease["token"]:
+                self.etag = mine
+                return False
+        return True
+
+
+def _parsed(text: str, modified: float) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+        return {**found, "heartbeat": float(found["heartbeat"]), "token": str(found["token"])}
+    except (ValueError, KeyError, TypeError):
+        return {"heartbeat": modified, "token": ""}
+
+
+def _who(lease: dict[str, Any]) -> str:
+    return f"{lease.get('owner', '?')} on {lease.get('host', '?')} (process {lease.get('pid', '?')})"
 
 
 def _runs(lease: dict[str, Any]) -> bool:
@@ -147,21 +242,6 @@ def _runs(lease: dict[str, Any]) -> bool:
     except (psutil.Error, ValueError, KeyError, TypeError):
         return False
     return abs(started - float(lease.get("process_started", 0))) < 2
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """So that of two runs that find a dead one's file the second does not remove the first one's.
-
-    Where a file system has no such locks the files alone must do.
-    """
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
 
 
 def _user() -> str:

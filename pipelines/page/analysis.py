@@ -11,6 +11,25 @@ from typing import Any
 
 from pipelines.page.charts import WIDE, Line, line_chart
 
+_RULES = {
+    "minimum AP": "lowest AP of any champion",
+    "AP": "AP above the champion's",
+    "export_difference": "registered model gives the trained one's heatmaps",
+    "repeated": "predictions found again on a sample",
+    "sanity": "worst person of the fixed set",
+    "images_per_second": "speed, people a second",
+    "calibration person_error": "scores of people mean what they say",
+    "calibration keypoint_error": "scores of keypoints mean what they say",
+    "model_bytes": "bytes of the weights",
+    "shadow": "keypoints apart from the champion's",
+    "skeleton": "same keypoints",
+    "preprocessing": "same preparation of pictures",
+    "data_digest": "measured on the same data",
+    "protocol": "measured by the same protocol",
+    "weights_digest": "other weights than the champion's",
+}
+_KINDS = {"slice": "AP of the group", "head": "AP of the head", "export": "exported form"}
+
 Metrics = Mapping[str, Mapping[str, Any]]
 
 
@@ -27,6 +46,40 @@ def line_colors(models: Sequence[str], folder: Path, count: int) -> dict[str, in
 def pretrained(folder: Path) -> list[str]:
     """Names of the MAE models in `folder`."""
     return sorted(path.name for path in folder.glob("mae-*") if path.is_dir())
+
+
+def rule_name(rule: str) -> str:
+    """A rule of the gate in words; as it is called where nobody knows it here."""
+    kind, _, name = rule.partition(" ")
+    if kind in _KINDS and name:
+        return f"{_KINDS[kind]} {name.replace('_', ' ')}"
+    return _RULES.get(rule, rule.replace("_", " "))
+
+
+def runs(metrics: Metrics, folder: Path) -> dict[str, str]:
+    """MLflow's run of each model that was pretrained, of each knowledge token, and of each evaluated model."""
+    found = {}
+    for path in sorted([*folder.glob("mae-*"), *folder.glob("token-*")]):
+        found[path.name] = (optional(path / "config.json") or {}).get("provenance", {}).get("run_id")
+    found |= {name: m.get("run_id") for name, m in metrics.items()}
+    return {name: run for name, run in found.items() if run}
+
+
+def tokens(folder: Path) -> list[dict[str, Any]]:
+    """Knowledge tokens that were learned: teacher, its loss without and with, and the picture's path."""
+    found = []
+    for path in sorted(folder.glob("token-*")):
+        gain = (optional(path / "config.json") or {}).get("config", {}).get("gain")
+        if gain and (path / "attention.jpg").is_file():
+            found.append(
+                {
+                    "teacher": path.name.removeprefix("token-"),
+                    "without": gain["loss_without"],
+                    "with": gain["loss_with"],
+                    "picture": path / "attention.jpg",
+                }
+            )
+    return found
 
 
 def optional(path: Path) -> Any:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 WIDTH, WIDE, HEIGHT = 460, 960, 262
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 104, 14, 34
 _LABEL_GAP = 15  # lowest distance between two names, in the SVG's units
+_FEW = 12  # a line of at most so many points shows each
 _LOG_FROM = 30  # a range wider than this ratio gets a logarithmic axis
 
 
@@ -105,7 +106,7 @@ def line_chart(
 
 
 def _drawn(line: Line, points: list[tuple[float, float]]) -> list[str]:
-    """The line, a dot at its end, and invisible dots with the figures for a pointer."""
+    """The line, a dot at its end or at each of a few points, and the figures for a pointer."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     color = f"var(--s{line.color})"
     x, y = points[-1]
@@ -114,6 +115,8 @@ def _drawn(line: Line, points: list[tuple[float, float]]) -> list[str]:
         f'<circle class="end" style="fill:{color}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>',
     ]
     for (x, y), (at, value) in zip(points, line.points, strict=True):
+        if len(points) <= _FEW:
+            drawn.append(f'<circle class="dot" style="fill:{color}" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>')
         drawn.append(
             f'<circle class="hover" style="fill:{color}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
             f"<title>{escape(line.name)}, {at:g}: {value:.4g}</title></circle>"

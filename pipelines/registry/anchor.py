@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.experiments import experiment_id
 from pipelines.registry.audit import Head, History, log_name, missing_anchor
-from pipelines.registry.client import connect
+from pipelines.registry.client import artifact_storage, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +33,8 @@ def write_anchor(client: "MlflowClient", name: str, head: Head) -> None:
     try:
         runs = _runs(client, name)
         run_id = runs[0] if runs else _create(client, name)
-        client.log_text(run_id, _line(name, head), _path(head))
+        with artifact_storage(f"the anchors of {name}"):
+            client.log_text(run_id, _line(name, head), _path(head))
     except (MlflowException, OSError) as error:
         print(f"entry {head.position} of {log_name(name)} has no anchor: {error}", file=sys.stderr)
 
@@ -90,18 +91,16 @@ def _newest(client: "MlflowClient", name: str) -> tuple[str, str] | None:
     if not found:
         return None
     path, run_id = max(found)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, artifact_storage(path):
         local = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=scratch)
         return Path(local).read_text(), run_id
 
 
 def _lines(client: "MlflowClient", name: str) -> list[tuple[str, str]]:
     """Path and run of every line; paths are in the order of positions."""
-    return [
-        (item.path, run_id)
-        for run_id in _runs(client, name)
-        for item in client.list_artifacts(run_id, _FOLDER)
-    ]
+    runs = _runs(client, name)
+    with artifact_storage(f"the anchors of {name}"):
+        return [(item.path, run_id) for run_id in runs for item in client.list_artifacts(run_id, _FOLDER)]
 
 
 def _path(head: Head) -> str:

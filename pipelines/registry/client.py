@@ -1,6 +1,8 @@
 """The registry's client: where it is, which models it has, and what their aliases point at."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ CANDIDATE = "candidate"
 AUDIT = "-audit"
 """The registered model `<name>-audit` is the audit log of `<name>`."""
 
-WAITS_S = (1, 2, 4, 8)
+WAITS_S = (1, 2, 4, 8, 16)
 """Between questions to a server that does not answer: it may be starting again."""
 
 
@@ -27,8 +29,7 @@ def connect() -> "MlflowClient":
     import mlflow
 
     uri = tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        _wait_for(uri)
+    wait_for_server()
     path = Path(uri.removeprefix("sqlite:///").split("?")[0])
     if uri.startswith("sqlite:///") and not path.exists():
         raise FileNotFoundError(
@@ -40,7 +41,31 @@ def connect() -> "MlflowClient":
     return mlflow.MlflowClient(tracking_uri=uri)
 
 
-def _wait_for(uri: str) -> None:
+@contextmanager
+def artifact_storage(what: str) -> Iterator[None]:
+    """Reads or writes artifacts: boto3 and its like have errors of their own, here `ConnectionError`.
+
+    `what` is where the files are, as the error says it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError, ValueError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConnectionError(
+            f"the registry's artifact storage does not answer for {what} ({said}); see that it is "
+            "reachable, and run this again: it goes on where it was"
+        ) from error
+
+
+def wait_for_server() -> None:
+    """Until the server answers; a database needs none. Raises `ConnectionError` where it stays away."""
+    uri = tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return
     import requests
 
     host = uri.partition("://")[2].rpartition("@")[2]  # without a user's name and password

@@ -20,6 +20,7 @@ import torch
 from pipelines.registry import store
 from pipelines.registry.gate import GateConfig, SanityConfig, comparable
 from pipelines.registry.promotion import Unproven
+from pipelines.registry.trembling import trembling
 from pipelines.registry.versions import Version, resolve_model
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.analysis import analyse
@@ -86,8 +87,13 @@ def gather(
             compare(evaluator.matches(), theirs.evaluator.matches()).difference
         )
         figures["apart"] = _apart(evaluator, theirs.evaluator)
-    network = load_model(resolve_model(champion.uri).folder)
-    return figures, {**theirs.figures, **_facts(network, champion)}
+    other = load_model(resolve_model(champion.uri).folder)
+    facts = _facts(other, champion)
+    if config.max_trembling is not None:
+        for one, given in ((network, figures), (other, facts)):
+            head = one.config.skeletons[0].name
+            given["trembling"] = trembling(predictor_of(one, head, candidate.metrics["protocol"]))
+    return figures, {**theirs.figures, **facts}
 
 
 def figures_of(evaluator: KeypointEvaluator) -> dict[str, Any]:

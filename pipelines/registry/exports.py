@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.registry.client import connect
+from pipelines.registry.client import artifact_storage, connect
 from pipelines.registry.gate import ExportFormat
 from pipelines.registry.versions import Version, get_version, upload_of
 from vitpose.exchange.deployed import parts_of
@@ -42,7 +42,8 @@ def add_exports(version: Version, folder: Path, forms: Sequence[ExportFormat]) -
                 found[form] = {"difference": None, "limit": None, "reason": str(error)}
                 continue
             for part in parts_of(file):
-                client.log_model_artifacts(upload_of(client, version), _folder_of(part))
+                with artifact_storage(f"the exported forms of {version.uri}"):
+                    client.log_model_artifacts(upload_of(client, version), _folder_of(part))
             found[form] = {"difference": report.difference, "limit": report.limit}
     client.set_model_version_tag(version.name, version.version, "exports", json.dumps(found))
     return get_version(version.name, version.version)

@@ -57,6 +57,9 @@ class GateConfig:
     predictions have it. 0 runs nothing again."""
     max_calibration_rise: float = 0.1
     """The expected calibration error of persons and of keypoints may not rise by more than this."""
+    max_trembling: float | None = 2.0
+    """The candidate's keypoints may not tremble more than this many times the champion's, on videos that
+    are drawn for it; None runs nothing."""
     max_growth: float = 16.0
     """The candidate's weights over the champion's, in bytes, may not exceed this."""
     shadow: float | None = None
@@ -78,8 +81,9 @@ class GateConfig:
         for name, what in (
             ("max_slowdown", "champion's images/s over candidate's"),
             ("max_growth", "candidate's bytes over champion's"),
+            ("max_trembling", "candidate's acceleration error over champion's"),
         ):
-            if not getattr(self, name) >= 1:
+            if getattr(self, name) is not None and not getattr(self, name) >= 1:
                 raise ValueError(
                     f"gate: {name} is {getattr(self, name)}; it is a ratio, {what}, of at least 1"
                 )
@@ -142,6 +146,8 @@ def decide(candidate: MetricSet, champion: MetricSet | None, config: GateConfig)
         found["images_per_second"] = rules.speed(candidate, champion, config.max_slowdown)
         found |= rules.calibration(candidate, champion, config.max_calibration_rise)
         found |= rules.growth(candidate, champion, config.max_growth)
+        if config.max_trembling is not None:
+            found |= rules.trembling(candidate, champion, config.max_trembling)
         if config.shadow is not None:
             found["shadow"] = rules.shadow(candidate, config.shadow)
         found |= rules.unchanged(candidate, champion, config.allow)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pipelines.registry import audit
 from pipelines.registry.client import connect
 from pipelines.registry.sweeping import used_uploads
-from pipelines.registry.versions import Version, list_versions
+from pipelines.registry.versions import Version, list_versions, upload_of
 
 
 def prunable(name: str, labelled: Collection[str], *, refused: bool = False) -> list[Version]:
@@ -37,7 +37,7 @@ def prunable(name: str, labelled: Collection[str], *, refused: bool = False) -> 
 def remove(version: Version) -> None:
     """Removes a version and its upload; the files go when `mlflow gc` runs."""
     client = connect()
-    model_id = client.get_model_version(version.name, version.version).model_id
+    model_id = upload_of(client, version)
     client.delete_model_version(version.name, version.version)
-    if model_id and model_id not in used_uploads(client):
+    if model_id not in used_uploads(client):
         client.delete_logged_model(model_id)

@@ -194,6 +194,20 @@ def growth(candidate: MetricSet, champion: MetricSet, max_growth: float) -> dict
     return {"model_bytes": _rule(after, before, max_growth, required, passed, failure)}
 
 
+def trembling(candidate: MetricSet, champion: MetricSet, max_ratio: float) -> dict[str, Rule]:
+    """Acceleration error on video, percent of body size per squared frame; none for other skeletons."""
+    after, before = candidate.get("trembling"), champion.get("trembling")
+    if not before:
+        return {}
+    passed = after is not None and after <= max_ratio * before
+    failure = (
+        f"on video its keypoints tremble by {show(after)} against {show(before)} of the champion "
+        f"(at most {max_ratio:g} times)"
+    )
+    required = f"at most {max_ratio:g} times the champion's"
+    return {"trembling on video": _rule(after, before, max_ratio, required, passed, failure)}
+
+
 def shadow(candidate: MetricSet, limit: float) -> Rule:
     """Who reads the champion's labels gets others from the next: how many, whoever is right."""
     share = candidate.get("apart")

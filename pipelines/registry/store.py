@@ -1,19 +1,22 @@
 """Model folders in and out of MLflow's artifact storage, byte for byte.
 
 Kept are the folder's `model.safetensors` and `config.json`, and beside them an `MLmodel` file that names
-`pipelines.mlflow_model` as the loader, so that MLflow's own tools can run the model; nothing is pickled.
+`pipelines.mlflow_model` as the loader, so that MLflow's own tools can run the model, with what they need
+to install (see `serving`); nothing is pickled.
 Knows no versions and no aliases.
 """
 
 import contextlib
 import json
+import platform
 import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.registry.client import artifact_storage
+from pipelines.registry.serving import ENVIRONMENT, write_environment
 from pipelines.registry.sweeping import WRITER, writer
 from vitpose.files import file_digest, whole_folder
 
@@ -75,32 +78,35 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
         model_type="pose",
         tags={WRITER: writer()},
     )
-    flavor = Model(model_id=logged.model_id, run_id=run)
-    flavor.add_flavor(
-        "python_function",
-        loader_module="pipelines.mlflow_model",
-        python_version=".".join(map(str, sys.version_info[:3])),
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        flavor.save(str(Path(scratch) / "MLmodel"))
-        client.log_model_artifact(logged.model_id, str(Path(scratch) / "MLmodel"))
-    for file in FILES:
-        client.log_model_artifact(logged.model_id, str(folder / file))
-    with tempfile.TemporaryDirectory() as scratch:
-        mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
+    with artifact_storage(str(folder)):
+        flavor = Model(model_id=logged.model_id, run_id=run)
+        with tempfile.TemporaryDirectory() as scratch:
+            served = write_environment(Path(scratch))
+            flavor.add_flavor(
+                "python_function",
+                loader_module="pipelines.mlflow_model",
+                python_version=platform.python_version(),
+                **({"env": {"virtualenv": ENVIRONMENT}} if served else {}),
+            )
+            flavor.save(str(Path(scratch) / "MLmodel"))
+            client.log_model_artifacts(logged.model_id, scratch)
         for file in FILES:
-            if file_digest(Path(scratch) / file) != file_digest(folder / file):
-                client.finalize_logged_model(logged.model_id, "FAILED")
-                raise ValueError(
-                    f"{file} of {folder} came back from MLflow changed; check its artifact storage"
-                )
+            client.log_model_artifact(logged.model_id, str(folder / file))
+        with tempfile.TemporaryDirectory() as scratch:
+            mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
+            for file in FILES:
+                if file_digest(Path(scratch) / file) != file_digest(folder / file):
+                    client.finalize_logged_model(logged.model_id, "FAILED")
+                    raise ValueError(
+                        f"{file} of {folder} came back from MLflow changed; check its artifact storage"
+                    )
     client.finalize_logged_model(logged.model_id, "READY")
     return logged.model_id
 
 
 def upload_predictions(client: "MlflowClient", model_id: str, predictions: Path) -> None:
     """The predictions behind a version's figures, beside its weights; what was there is replaced."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, artifact_storage(PREDICTIONS):
         copy = shutil.copy(predictions, Path(scratch) / PREDICTIONS)
         client.log_model_artifact(model_id, str(copy))
 
@@ -112,7 +118,8 @@ def download_file(uri: str, file: str, folder: Path) -> Path:
 
     missing = f"{file} of {uri} is not in the registry's artifact storage"
     try:
-        path = Path(mlflow.artifacts.download_artifacts(f"{uri}/{file}", dst_path=str(folder)))
+        with artifact_storage(f"{uri}/{file}"):
+            path = Path(mlflow.artifacts.download_artifacts(f"{uri}/{file}", dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         raise FileNotFoundError(
             f"{missing} ({error}); see that it is mounted or reachable, or register the model again"
@@ -132,7 +139,8 @@ def download(uri: str, folder: Path) -> None:
 
     try:
         with whole_folder(folder) as made:
-            mlflow.artifacts.download_artifacts(uri, dst_path=str(made))
+            with artifact_storage(uri):
+                mlflow.artifacts.download_artifacts(uri, dst_path=str(made))
             missing = [file for file in FILES if not (made / file).is_file()]
             if missing:
                 raise FileNotFoundError(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.experiments import experiment_id
 from pipelines.place import storage
 from pipelines.registry import store as model_store
-from pipelines.registry.client import CANDIDATE, connect, read_aliases
+from pipelines.registry.client import CANDIDATE, connect, read_aliases, wait_for_server
 from pipelines.registry.sweeping import sweep
 from vitpose.files import file_digest
 
@@ -101,6 +101,7 @@ def register_version(
             f"metrics are of weights {metrics['weights_digest']}, {folder} has {weights}; evaluate "
             "the model again"
         )
+    wait_for_server()
     experiment = experiment_id()
     client = connect()
     _create_model(client, name)

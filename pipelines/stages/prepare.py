@@ -124,7 +124,7 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
     held_out = HeldOutImages(prints)
     found = {name: _write_part(part, image_hw, held_out, cpus) for name, part in heads.items()}
     for name, part in heads.items():
-        _save(part, found[name])
+        _save(part, found[name], drawn=part.drawn)
     result = _write_part(main, image_hw, held_out, cpus)
     digests = [result["data_digest"]]
     if config.whole_images:
@@ -136,7 +136,7 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
     digests += [f"{name} {found[name]['data_digest']}" for name in sorted(found)]
     if len(digests) > 1:
         result["data_digest"] = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    _save(main, result, tuple(heads))
+    _save(main, result, tuple(heads), drawn=main.drawn and all(one.drawn for one in heads.values()))
     return {**result, "heads": found} if heads else result
 
 
@@ -207,7 +207,9 @@ def _write_part(
     }
 
 
-def _save(part: _Part, result: dict[str, Any], heads: tuple[str, ...] = ()) -> None:
+def _save(
+    part: _Part, result: dict[str, Any], heads: tuple[str, ...] = (), *, drawn: bool
+) -> None:
     """Write dataset.json, which says that the folder is whole."""
     prepared = PreparedDataset(
         digest=result["data_digest"],
@@ -217,6 +219,7 @@ def _save(part: _Part, result: dict[str, Any], heads: tuple[str, ...] = ()) -> N
         val_images=part.val_images,
         heads=heads,
         unlabelled=tuple(result["unlabelled"]),
+        drawn=drawn,
     )
     save_prepared(prepared, part.out)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from pipelines import params, place
+from pipelines import experiments, params, place
 from pipelines.registry import audit, promotion
 from pipelines.registry import versions as registry
 from pipelines.registry.appending import Conflict, without_nan
@@ -202,14 +202,23 @@ def main() -> None:
     parser.add_argument("--champion", type=Path, required=True, help="who is champion, and nothing else")
     given = parser.parse_args()
     config = params.from_mapping(RegisterConfig, params.section(params.PARAMS, "register"), "register")
-    result = register(
-        given.models or params.names(params.PARAMS, "models"),
-        config,
-        metrics=given.metrics,
-        folder=given.folder,
-        plots=given.plots,
-        data=given.data,
-    )
+    from mlflow.exceptions import MlflowException
+
+    try:
+        result = register(
+            given.models or params.names(params.PARAMS, "models"),
+            config,
+            metrics=given.metrics,
+            folder=given.folder,
+            plots=given.plots,
+            data=given.data,
+        )
+    except MlflowException as error:  # after minutes of MLflow's own patience, or a refusal
+        where = experiments.shown(place.tracking_uri())
+        raise ConnectionError(
+            f"MLflow at {where}: {experiments.reason(error)}; see that it runs, and run this again: it "
+            "goes on where it was"
+        ) from None
     # Labelling depends on this file: a figure or a refusal in it would label everything again.
     pinned = {key: result[key] for key in ("name", "version", "weights_digest")}
     write_json(given.out, without_nan(result))

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ from pipelines.page.analysis import (
     number,
     optional,
     pretrained,
+    rule_name,
+    runs,
+    tokens,
 )
 from pipelines.page.clip import best_clip
 from pipelines.registry import audit
@@ -37,6 +41,9 @@ from vitpose.labels.schema import MANIFEST
 
 COLORS = 8
 """How many line colours the style sheet has."""
+
+UI = "http://127.0.0.1:5000"
+"""Where `make ui` answers."""
 
 COLUMNS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "PCK")
 
@@ -83,7 +90,11 @@ def report(inputs: Inputs) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, count=count, percent=percent)
+    environment.filters.update(
+        figure=figure, count=count, percent=percent, short=short, rule_name=rule_name, anchor=anchor
+    )
+    server = place.tracking_uri()
+    local = not server.startswith(("http://", "https://"))
     return environment.get_template("report.html").render(
         registry=registry,
         champion=champion,
@@ -102,6 +113,10 @@ def report(inputs: Inputs) -> str:
         reconstructions={
             n: p for n in maes if (p := _picture(inputs.folder / n / "reconstructions.jpg"))
         },
+        tokens=[{**token, "picture": _picture(token["picture"])} for token in tokens(inputs.folder)],
+        runs=runs(metrics, inputs.folder),
+        mlflow=UI if local else _without_password(server),
+        mlflow_local=local,
         clip=_clip(inputs),
         prepared=prepared,
         pictures=pictures(prepared),
@@ -139,6 +154,16 @@ def count(value: Any) -> str:
     return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value:,.0f}"
 
 
+def short(value: float) -> str:
+    """A figure of any size: 0.71234 to "0.7123", 1234567 to "1.23 M"."""
+    return count(value) if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def anchor(title: str) -> str:
+    """A heading as the address of its section."""
+    return "-".join(re.findall(r"[\w.]+", title.lower()))
+
+
 def percent(value: Any) -> str:
     """A fraction of 1 as a CSS width."""
     return f"{100 * min(1.0, max(0.0, number(value))):.1f}%"
@@ -151,6 +176,11 @@ def _required(path: Path, stage: str) -> dict[str, Any]:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); run dvc repro -f {stage}") from error
+
+
+def _without_password(uri: str) -> str:
+    scheme, _, rest = uri.rstrip("/").partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _picture(path: Path) -> str | None:

@@ -5,7 +5,7 @@ Afterwards the teacher's loss is worked out on the same people with the token an
 that no step has seen; a token that does not lower it is refused.
 
 Reads the prepared data and the teacher's model folder; writes a model folder of kind `token` with its
-history.json. With `epochs: 0`, where no student wants one, the folder says so and no more.
+history.json and a picture of where the token looks. With `epochs: 0`, where no student wants one, the folder says so and no more.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 
 from pipelines import params
@@ -25,19 +27,23 @@ from pipelines.stages import code, entry
 from vitpose.data.loading import PoseBatch, pose_loader
 from vitpose.data.prepared import load_prepared
 from vitpose.data.shards import CropShards
+from vitpose.data.unlabelled import plain_view
 from vitpose.models.config import PoseConfig
 from vitpose.models.folders import read_config, save_folder
 from vitpose.models.knowledge import (
     KnowledgeToken,
     TokenGain,
+    attach_knowledge_token,
     check_teacher,
     compare_token,
     learn_only_token,
     save_token,
     start_token,
 )
+from vitpose.models.pose import PoseModel
+from vitpose.models.token_attention import token_attention
 from vitpose.models.weights import load_model, weights_digest
-from vitpose.pixels import batch_to_model_input
+from vitpose.pixels import batch_to_model_input, to_model_input
 from vitpose.training.losses import pose_loss
 from vitpose.training.optim import OptimConfig
 
@@ -154,6 +160,9 @@ def learn(
         token = KnowledgeToken(values=values, teacher=digest, gain=gain)
         save_token(out, token, provenance={**made_by, **recorded})
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
+        looks = load_model(teacher)
+        attach_knowledge_token(looks, values)
+        cv2.imwrite(str(out / "attention.jpg"), attention(looks, CropShards(data))[..., ::-1])
 
     train_pose(
         f"token-{name}",
@@ -165,6 +174,22 @@ def learn(
         prepared=prepared,
         code_digest=code.digest("token"),
     )
+
+
+def attention(model: PoseModel, crops: CropShards, count: int = 8) -> np.ndarray:
+    """One picture, RGB: a column for each of `count` people, as they are and brighter where the token looks.
+
+    Full brightness is the place that it looks at most in that crop.
+    """
+    height, width = model.config.image_hw
+    step = max(1, len(crops) // count)
+    views = [plain_view(crops[index], (width, height)) for index in range(0, len(crops), step)][:count]
+    shares = token_attention(model, torch.from_numpy(to_model_input(views))).numpy()
+    lit = []
+    for view, share in zip(views, shares, strict=True):
+        light = cv2.resize(share / share.max(), (width, height), interpolation=cv2.INTER_CUBIC)
+        lit.append((view * (0.1 + 0.9 * light.clip(0, 1)[..., None])).astype(np.uint8))
+    return np.concatenate([np.concatenate(row, axis=1) for row in (views, lit)], axis=0)
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from pipelines.viewer.disagreement import disagreement
@@ -81,6 +82,7 @@ class Site:
     _pictures: dict[int, Pictures | str] = field(default_factory=dict)
     _made: dict[str, bytes] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _opening: Lock = field(default_factory=Lock)  # of videos: reading a large one takes a while
 
     def __post_init__(self) -> None:
         first = self.sets[0]
@@ -181,13 +183,22 @@ class Site:
 
     def pictures(self, video: int) -> Pictures:
         """The frames of a video, opened once. Raises `NoSuchPath` where the video is not to be had."""
-        with self._lock:
+        with self._opening:
             if video not in self._pictures:
                 self._pictures[video] = self._opened(self.videos[video])
             found = self._pictures[video]
         if isinstance(found, str):
             raise NoSuchPath(found)
         return found
+
+    def begin(self) -> None:
+        """Open the first video, which is then decoded while the page loads; one that is not there waits."""
+
+        def first() -> None:
+            with suppress(NoSuchPath):
+                self.pictures(0)
+
+        Thread(target=first, daemon=True).start()
 
     def _opened(self, name: str) -> Pictures | str:
         entry = next(e for one in self.sets if (e := one.entry(name)) is not None)

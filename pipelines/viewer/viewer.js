@@ -6,7 +6,7 @@ const state = {
   index: null, video: 0, frame: 0, layer: 0, mode: "A", sets: [], differs: null, shown: null, chosen: null,
   joint: null, zoom: null, playing: false, adding: false, drag: null, corrections: null, milliseconds: 0,
 };
-let wanted = 0, pictures = null;
+let wanted = 0, pictures = null, loading = Promise.resolve(), idle = 0;
 
 const video = () => state.index.videos[state.video];
 const labels = () => state.sets[state.mode === "B" ? 1 : 0] ?? state.sets[0] ?? state.sets[1];
@@ -59,7 +59,7 @@ async function openVideo(number, frame = 0) {
   $("of").textContent = `of ${video().frames - 1}`;
   if (state.sets[0] && state.sets[1]) {
     load(`video/${number}/disagreement.json`).then((found) => {
-      if (state.video === number) { state.differs = bytes(found.differs); timeline(); }
+      if (state.video === number) { state.differs = bytes(found.differs); timeline(); redraw(); }
     }, (error) => say(error.message, true));
   }
   if (!state.doubtChosen) setDoubt(Math.max(0.3, usualLow(labels())));
@@ -74,10 +74,10 @@ function setMode(mode) {
   if (state.shown) { choose(null); redraw(); timeline(); }
 }
 
-// The confidence that the least sure person is below in one frame of twenty.
+// The confidence that the least sure person is below in one frame of twenty, or in fewer where many are alike.
 function usualLow(all) {
   const low = [...all.low].filter((_, i) => all.people[i]).sort((a, b) => a - b);
-  return low.length ? Math.ceil(low[Math.floor(low.length / 20)] / 2.55) / 100 : 0;
+  return low.length ? Math.floor(low[Math.floor(low.length / 20)] / 2.55) / 100 : 0;
 }
 
 function setDoubt(value) {
@@ -94,7 +94,10 @@ async function show(frame) {
   $("frame").value = frame;
   history.replaceState(null, "", `#${state.video}/${frame}`);
   timeline();
-  const image = pictures.get(frame).catch((error) => { pictures.forget(frame); return error; });
+  clearTimeout(idle);
+  await loading;  // who drags over the timeline wants the last picture, not all of them
+  if (mine !== wanted) return;
+  const image = loading = pictures.get(frame).catch((error) => { pictures.forget(frame); return error; });
   let found;
   try {
     found = await Promise.all([image, ...state.sets.map((one) => one?.frame(frame) ?? null)]);
@@ -107,7 +110,8 @@ async function show(frame) {
   state.shown = { frame, image: found[0], labelled: found.slice(1) };
   state.chosen = track >= 0 ? people(0).find((one) => one.track === track) ?? null : null;
   state.milliseconds = performance.now() - from;
-  for (let i = 1; i <= 3; i++) if (frame + i < video().frames) pictures.get(frame + i).catch(() => pictures.forget(frame + i));
+  fetchAhead([frame + 1, frame + 2, frame + 3]);
+  idle = setTimeout(() => fetchAhead([doubtful(1), doubtful(-1)]), 200);
   const failed = found[0] instanceof Error;
   const undecodable = labels()?.status[frame] === 2 ? `frame ${frame} did not decode when it was labelled` : "";
   say(failed ? found[0].message : undecodable || (state.adding ? "drag the new person's box" : ""), failed || undecodable !== "");
@@ -116,6 +120,13 @@ async function show(frame) {
   redraw();
   fillPeople();
   fillPerson();
+}
+
+// Ask for pictures that are likely to be wanted next.
+function fetchAhead(frames) {
+  for (const frame of frames) {
+    if (frame !== null && frame < video().frames) pictures.get(frame).catch(() => pictures.forget(frame));
+  }
 }
 
 // Who is in the frame, corrections included.
@@ -488,16 +499,26 @@ function setAdding(on) {
   say(on ? "drag the new person's box" : "");
 }
 
-function setTimelineFrame(event) {
+function frameUnder(event) {
   const box = $("timeline").getBoundingClientRect();
-  show(Math.floor((event.clientX - box.left) / box.width * video().frames));
+  return Math.max(0, Math.min(video().frames - 1, Math.floor((event.clientX - box.left) / box.width * video().frames)));
 }
-$("timeline").onpointerdown = (event) => { $("timeline").setPointerCapture(event.pointerId); setTimelineFrame(event); };
-$("timeline").onpointermove = (event) => { if (event.buttons) setTimelineFrame(event); };
+$("timeline").onpointerdown = (event) => { $("timeline").setPointerCapture(event.pointerId); show(frameUnder(event)); };
+$("timeline").onpointermove = (event) => {
+  if (!state.shown) return;
+  const frame = frameUnder(event);
+  if (event.buttons) { show(frame); return; }
+  clearTimeout(idle);  // a pointer that rests here is about to press
+  idle = setTimeout(() => fetchAhead([frame]), 60);
+};
+
+function doubtful(step, leave) {
+  const all = labels(), doubt = +$("doubt").value * 255;
+  return seekFrame(state.frame, step, all.frames, (i) => all.status[i] === 2 || all.low[i] < doubt && all.people[i] > 0, leave);
+}
 
 function jump(step, leave) {
-  const all = labels(), doubt = +$("doubt").value * 255;
-  const found = seekFrame(state.frame, step, all.frames, (i) => all.status[i] === 2 || all.low[i] < doubt && all.people[i] > 0, leave);
+  const found = doubtful(step, leave);
   if (found === null) say(step > 0 ? "no doubtful frame after this one" : "no doubtful frame before this one");
   else show(found);
 }

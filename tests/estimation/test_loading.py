@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from tests.labelling import write_model
 from vitpose import load
 from vitpose.estimation.loading import PoseEstimator
 from vitpose.inference import PosePredictor
-from vitpose.models.weights import load_model
+from vitpose.models.weights import load_model, save_model
 from vitpose.pixels import decode_rgb
 from vitpose.video.detections import Boxes
 
@@ -45,6 +46,18 @@ def test_one_line_is_the_predictor(estimator: PoseEstimator, model: Path, photo:
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     np.testing.assert_array_equal(estimator(image, BOXES).keypoints, found.keypoints)
+
+
+def test_a_model_of_drawn_people_warns_and_no_other_does(tmp_path: Path, model: Path) -> None:
+    network = load_model(model)
+    for name, provenance in (("drawn", {"drawn": True}), ("given", {"drawn": False}), ("old", {})):
+        save_model(network, tmp_path / name, provenance=provenance)
+    with pytest.warns(UserWarning, match="drawn: trained on drawn people only"):
+        load(tmp_path / "drawn", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "given", device="cpu")
+        load(tmp_path / "old", device="cpu")
 
 
 def test_people_are_found_by_the_detector_that_was_named(estimator: PoseEstimator, photo: Path) -> None:

@@ -46,6 +46,8 @@ class PreparedDataset:
     """Names of the prepared folders in `HEADS`."""
     unlabelled: tuple[str, ...] = ()
     """Keypoints that nobody to train on has, as where all sources are mapped from other skeletons."""
+    drawn: bool = False
+    """All pictures, of all heads, are the built-in people."""
 
 
 def save_prepared(prepared: PreparedDataset, folder: Path) -> None:
@@ -73,6 +75,7 @@ def load_prepared(folder: Path) -> PreparedDataset:
             val_images=str(raw["val_images"]),
             heads=tuple(raw.get("heads", ())),
             unlabelled=tuple(raw.get("unlabelled", ())),
+            drawn=bool(raw.get("drawn", False)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what prepare writes ({error!r}); run prepare again") from None

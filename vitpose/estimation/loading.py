@@ -8,6 +8,7 @@ Names of a registry are resolved by whoever is installed for them: an entry poin
 `folder`. So the library knows no registry.
 """
 
+import warnings
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from vitpose.estimation.result import PoseResult
-from vitpose.exchange.deployed import load_runnable
+from vitpose.exchange.deployed import load_runnable, read_description
 from vitpose.exchange.fetching import is_address, model_at
 from vitpose.inference import PosePredictor
 from vitpose.pixels import decode_upright
@@ -53,8 +54,12 @@ def load(
 
     Raises:
         FileNotFoundError: no such folder or file. ValueError: no such model, head or address.
+
+    Warns of a model that was trained on drawn people only.
     """
     path = resolve(model)
+    if caution := caution_of(path):
+        warnings.warn(caution, stacklevel=2)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     predictor = PosePredictor(load_runnable(path), flip_test=flip_test, head=head, device=device)
     return PoseEstimator(predictor, detector, box_threshold=box_threshold)
@@ -75,6 +80,17 @@ def resolve(model: str | Path) -> Path:
         f"model {name!r}: nothing installed knows {kind}: (known: {', '.join(sorted(known)) or 'none'}); "
         "expected a model folder, hf:OWNER/NAME or an https address; models:/ needs "
         "pip install 'vitpose[pipelines]'"
+    )
+
+
+def caution_of(model: Path) -> str | None:
+    """What its pictures should warn of, in a line; None where nothing is known against them."""
+    provenance = read_description(model).get("provenance") or {}
+    if not provenance.get("drawn"):
+        return None
+    return (
+        f"{model}: trained on drawn people only; do not expect its keypoints to be right in photographs "
+        "(docs/predicting.md)"
     )
 
 

@@ -7,11 +7,10 @@ one. Kept beside the labels (`account.json`), never in what two runs of one plan
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from vitpose.files import write_json
+from vitpose.labels.storage import Place, write_json
 
 ACCOUNT = "account.json"
 RUNS = 100
@@ -101,8 +100,8 @@ def bound(seconds: Mapping[str, float]) -> str:
     return f"bound by {stage} ({share:.0%} of the workers' time): {ADVICE[stage]}"
 
 
-def add_run(out: Path, run: Mapping[str, Any]) -> None:
-    """Append a run to `out`/account.json; an account that cannot be read is begun anew."""
+def add_run(out: Place, run: Mapping[str, Any]) -> None:
+    """Append a run to `out`/account.json; one that cannot be read is begun anew."""
     path = out / ACCOUNT
     try:
         runs = json.loads(path.read_text())["runs"]

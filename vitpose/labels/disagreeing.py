@@ -1,11 +1,13 @@
-"""Where two models disagree on a video: frames whose people differ between two label datasets."""
+"""Where two models disagree on a video, or a model with itself in the mirror."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from vitpose.inference import PosePredictor
 from vitpose.labels.reading import LabelledVideo
 from vitpose.oks import oks_matrix
 
@@ -36,6 +38,29 @@ def disagreements(
         paired[first] = oks[first, second]
         worst = ours.people[int(paired.argmin())]
         yield ours.index, float(1 - paired.sum() / max(oks.shape)), tuple(worst["bbox_xywh"])
+
+
+def flip_disagreement(
+    predictor: PosePredictor, image: NDArray[np.uint8], bboxes_xywh: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N,) in 0..1, of the people in the boxes (N, 4) of an image (H, W, 3): 1 less the OKS of two poses.
+
+    One is found in the image, the other in its mirror and mirrored back: x to W - 1 - x, left to right.
+    """
+    width = image.shape[1]
+    mirrored = bboxes_xywh.copy()
+    mirrored[:, 0] = width - 1 - bboxes_xywh[:, 0] - bboxes_xywh[:, 2]
+    turned = np.ascontiguousarray(image[:, ::-1])
+    first, second = predictor.predict_crops([(image, bboxes_xywh), (turned, mirrored)])
+    poses = np.asarray(first.keypoints, np.float64)[..., :2]
+    truth = np.asarray(second.keypoints, np.float64)[..., :2].copy()
+    truth[..., 0] = width - 1 - truth[..., 0]
+    for left, right in predictor.skeleton.flip_pairs:
+        truth[:, [left, right]] = truth[:, [right, left]]
+    areas = np.maximum(bboxes_xywh[:, 2] * bboxes_xywh[:, 3], 1)
+    visible = np.ones(truth.shape[:2])
+    sigmas = predictor.skeleton.sigmas
+    return 1 - np.diagonal(oks_matrix(poses, truth, visible, areas.tolist(), bboxes_xywh, sigmas))
 
 
 def counterparts(videos: Sequence[LabelledVideo], others: Sequence[LabelledVideo]) -> list[LabelledVideo]:

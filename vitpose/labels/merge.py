@@ -6,7 +6,8 @@ on the units alone, not on when or where they were done.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vitpose.files import file_digest, whole_file
+from vitpose.files import file_digest
 from vitpose.labels.attempts import NOTES, given_up, mark_of
 from vitpose.labels.plan import Plan, Quarantined, VideoPlan, unit_file
 from vitpose.labels.schema import (
@@ -31,19 +32,26 @@ from vitpose.labels.schema import (
     read_manifest,
     write_json,
 )
+from vitpose.labels.storage import Place, S3Path, at_hand, whole
 from vitpose.video.tracking import Tracker, TrackingConfig
 
 
-def merge_video(video: VideoPlan, out: Path, sigmas: Sequence[float]) -> bool:
+def merge_video(video: VideoPlan, out: Place, sigmas: Sequence[float]) -> bool:
     """Write a video's label file if its units are all there; True if it is (or was) written."""
     target = out / video.file
     units = [unit_file(out, unit) for unit in video.units]
     if not target.is_file():
-        if not all(path.is_file() for path in units):
-            return False
-        _write(target, video, units, sigmas)
-    for path in units:
-        path.unlink(missing_ok=True)
+        try:
+            with ExitStack() as stack:
+                paths = [stack.enter_context(at_hand(unit)) for unit in units]
+                if not all(path.is_file() for path in paths):
+                    return False
+                beside = stack.enter_context(whole(target, once=True))
+                _write(beside, video, paths, sigmas)
+        except FileNotFoundError:  # no unit, or another process put them together just now
+            return target.is_file()
+    for unit in units:
+        unit.unlink(missing_ok=True)
     return True
 
 
@@ -64,7 +72,7 @@ def _write(target: Path, video: VideoPlan, units: Sequence[Path], sigmas: Sequen
         )
     lineage = {**shared, "code_commit": ", ".join(sorted(commits)), "units": entries}
     schema = SCHEMA.with_metadata({LINEAGE: json.dumps(lineage, sort_keys=True)})
-    with whole_file(target) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for path in units:
             table = with_identities(pq.read_table(path), tracker, len(sigmas))
             writer.write_table(table.replace_schema_metadata(schema.metadata))
@@ -91,7 +99,7 @@ def with_identities(table: pa.Table, tracker: Tracker, joints: int) -> pa.Table:
 
 
 def write_manifest(
-    out: Path,
+    out: Place,
     plan: Plan,
     failed: Mapping[str, str],
     known: Mapping[str, Mapping[str, Any]] | None = None,
@@ -102,26 +110,32 @@ def write_manifest(
 
     Args:
         failed: unit name to reason, for units without a file.
-        known: entries made before, by file; one whose file still has that digest is not made again.
+        known: entries made before, by file; one whose file still has that digest is not made again. In
+            object storage nothing that is there is written again, so there that it is there will do.
     """
     known = known or {}
     videos, quarantined = [], [_entry(q) for q in plan.quarantined]
+    there = names_there(out)
     for video in plan.videos:
-        path = out / video.file
-        if path.is_file():
+        if video.file in there:
             entry = known.get(video.file)
-            if entry is None or entry["sha256"] != file_digest(path):
+            if entry is None or not _has_digest(out / video.file, entry["sha256"]):
                 entry = video_entry(video, out)
             videos.append(entry)
             continue
         for unit in video.units:
             file = unit_file(out, unit)
-            if not file.is_file():
+            if f"{UNITS}/{file.name}" not in there:
                 reason = failed.get(unit.name) or given_up(file) or "not done: the run ended before it"
                 quarantined.append(_entry(Quarantined(video=video.video, reason=reason, unit=unit.name)))
     manifest = {**plan.settings, "videos": videos, "quarantined": quarantined}
-    write_json(out / MANIFEST, manifest)
+    with whole(out / MANIFEST) as beside:
+        write_json(beside, manifest)
     return manifest
+
+
+def _has_digest(file: Place, sha256: str) -> bool:
+    return isinstance(file, S3Path) or file_digest(file) == sha256
 
 
 def _entry(quarantined: Quarantined) -> dict[str, Any]:
@@ -132,7 +146,7 @@ def _entry(quarantined: Quarantined) -> dict[str, Any]:
     }
 
 
-def known_entries(out: Path) -> dict[str, Any]:
+def known_entries(out: Place) -> dict[str, Any]:
     """The entries of the manifest that is there, by file; none where there is none that can be read."""
     try:
         return {entry["file"]: entry for entry in read_manifest(out)["videos"]}
@@ -140,15 +154,16 @@ def known_entries(out: Path) -> dict[str, Any]:
         return {}
 
 
-def video_entry(video: VideoPlan, out: Path) -> dict[str, Any]:
+def video_entry(video: VideoPlan, out: Place) -> dict[str, Any]:
     """What the manifest says of a video whose label file is there."""
-    path = out / video.file
-    status = pq.read_table(path, columns=["status"])["status"]
-    units = read_lineage(path)["units"]
+    with at_hand(out / video.file) as path:
+        status = pq.read_table(path, columns=["status"])["status"]
+        units = read_lineage(path)["units"]
+        sha256 = file_digest(path)
     return {
         "video": video.video,
         "file": video.file,
-        "sha256": file_digest(path),
+        "sha256": sha256,
         "video_digest": video.info.digest,
         "fps": video.info.fps,
         "width": video.info.width,
@@ -166,29 +181,35 @@ def is_partial(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest["quarantined"]) or any(v["undecodable"] for v in manifest["videos"])
 
 
-def stale_files(out: Path, plan: Plan) -> list[Path]:
+def names_there(out: Place) -> set[str]:
+    """Label files, units and marks of units given up, by their path in `out`: one listing a folder."""
+    wanted = ((VIDEOS, "[!.]*.parquet"), (UNITS, "[!.]*.parquet"), (UNITS, "[!.]*.failed"))
+    return {f"{folder}/{path.name}" for folder, names in wanted for path in (out / folder).glob(names)}
+
+
+def stale_files(out: Place, plan: Plan) -> list[Place]:
     """Label files and units of other runs: another model, other settings, videos that are gone."""
     units = [unit_file(out, unit) for unit in plan.units]
-    ours = {out / video.file for video in plan.videos}.union(units, map(mark_of, units))
-    return sorted(path for path in _files_of_runs(out) if path not in ours)
+    ours = {video.file for video in plan.videos}
+    ours |= {f"{UNITS}/{path.name}" for unit in units for path in (unit, mark_of(unit))}
+    return [out / name for name in sorted(names_there(out) - ours)]
 
 
-def sweep(out: Path) -> None:
+def sweep(out: Place) -> None:
     """Remove what killed processes left: half-written files and the notes of their attempts."""
+    if isinstance(out, S3Path):
+        out.abort_uploads()
+        for note in (out / UNITS).glob(NOTES):
+            note.unlink()
+        return
     for folder in (out, out / VIDEOS, out / UNITS):
         for pattern in (".*.json", ".*.parquet", ".*.failed", NOTES):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
 
-def tidy(out: Path) -> None:
+def tidy(out: Place) -> None:
     """Remove the folder of units once nothing is in it."""
     folder = out / UNITS
-    if folder.is_dir() and not any(folder.iterdir()):
+    if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _files_of_runs(out: Path) -> Iterator[Path]:
-    for folder in (VIDEOS, UNITS):
-        yield from (out / folder).glob("[!.]*.parquet")
-    yield from (out / UNITS).glob("[!.]*.failed")

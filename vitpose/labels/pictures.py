@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vitpose.files import whole_file
 from vitpose.labels.plan import video_path
 from vitpose.labels.reading import LabelledVideo
-from vitpose.video.frames import Frame, Probed, probe, read_frames
+from vitpose.video.frames import Frame, Probed
+from vitpose.video.sources import probe_source, read_source
 
 _NAME = re.compile(r"(?P<stem>.+)-(?P<index>\d{8})\.(?:jpe?g|png)", re.IGNORECASE)
 _QUALITY = 95
@@ -56,16 +57,19 @@ class Archive:
 
         Raises `ValueError` where the video is not the one that was labelled.
         """
-        (frame,) = read_frames(self._probed(video.name, video.entry["video_digest"]), index, index + 1)
+        (frame,) = read_source(self._of(video), index, index + 1)
         return frame.image
 
     def frames(self, video: LabelledVideo) -> Iterator[Frame]:
         """All frames of a video in order; raises as `frame` does."""
-        yield from read_frames(self._probed(video.name, video.entry["video_digest"]))
+        yield from read_source(self._of(video))
 
-    def _probe(self, name: str, digest: str) -> Probed:
+    def _of(self, video: LabelledVideo) -> Probed:
+        return self._probed(video.name, video.entry["video_digest"], video.entry["fps"])
+
+    def _probe(self, name: str, digest: str, fps: float) -> Probed:
         path = video_path(self._folder, name)
-        probed = probe(path)
+        probed = probe_source(path, fps)
         if probed.info.digest != digest:
             raise ValueError(f"{path} is not the video that was labelled; its content has changed")
         return probed

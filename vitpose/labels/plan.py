@@ -12,14 +12,19 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from vitpose.files import file_digest
+from vitpose.labels.fetched import boxes_at_hand, fetched
+from vitpose.labels.filesystems import Source, source_of
+from vitpose.labels.patience import Away
 from vitpose.labels.schema import FORMAT, UNITS
+from vitpose.labels.storage import Place
 from vitpose.video.boxes import boxes_digest
 from vitpose.video.detectors import FORMS, detector_file, make_detector
-from vitpose.video.frames import VIDEO_SUFFIXES, VideoInfo, probe
+from vitpose.video.frames import VideoInfo
 from vitpose.video.packets import Segment
+from vitpose.video.sources import ARCHIVE_SUFFIXES, SEQUENCE_FPS, numbered_images, probe_source
 
 GROUND_TRUTH = "ground_truth"
 """As `LabelConfig.boxes`: the boxes of the archive's own ground_truth.json (the built-in people)."""
@@ -45,6 +50,8 @@ class LabelConfig:
     """Crops in a forward pass, filled across frames; always this many."""
     segment_frames: int = 256
     """Frames of a unit of work."""
+    sequence_fps: float = SEQUENCE_FPS
+    """Of image sequences, which state none."""
     smoothing: Literal["none"] = "none"
     """Keypoints are stored as the model saw them."""
 
@@ -57,6 +64,8 @@ class LabelConfig:
         for name in ("detect_every", "batch_size", "segment_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.sequence_fps > 0:
+            raise ValueError(f"sequence_fps must be more than 0, got {self.sequence_fps}")
         if not 0 <= self.box_threshold <= 1:
             raise ValueError(f"box_threshold must be in 0..1, got {self.box_threshold}")
 
@@ -82,7 +91,7 @@ class Unit:
     segment: Segment
 
 
-def unit_file(out: Path, unit: Unit) -> Path:
+def unit_file(out: Place, unit: Unit) -> Place:
     """Where a unit's rows go."""
     return out / UNITS / f"{unit.name}.parquet"
 
@@ -129,7 +138,7 @@ class Plan:
         return asdict(self)
 
 
-def settings_of(config: LabelConfig, model: ModelRef, archive: Path) -> dict[str, Any]:
+def settings_of(config: LabelConfig, model: ModelRef, archive: Source) -> dict[str, Any]:
     """What all units share, as JSON: the model, the settings, digests of the files they name.
 
     Paths of this machine stay out, so that an archive that is moved is not labelled anew.
@@ -137,6 +146,8 @@ def settings_of(config: LabelConfig, model: ModelRef, archive: Path) -> dict[str
     label: dict[str, Any] = asdict(config)
     if config.head is None:
         del label["head"]  # labels of models with one head keep the names that they had
+    if config.sequence_fps == SEQUENCE_FPS:
+        del label["sequence_fps"]  # as above
     if config.detector is not None:
         file = detector_file(config.detector)
         if file is not None:
@@ -145,13 +156,13 @@ def settings_of(config: LabelConfig, model: ModelRef, archive: Path) -> dict[str
             label["detector"] = config.detector.replace(str(file), file.name)
             label["detector_digest"] = file_digest(file)
     else:
-        source = boxes_source(config, archive)
+        source = boxes_at_hand(boxes_source(config, archive))
         label["boxes"] = config.boxes if config.boxes == GROUND_TRUTH else source.name
         label["boxes_digest"] = boxes_digest(source)
     return {"model": asdict(model), "label": label}
 
 
-def boxes_source(config: LabelConfig, archive: Path) -> Path:
+def boxes_source(config: LabelConfig, archive: Source) -> Source:
     """Where the boxes of a run without detector are."""
     if config.boxes == GROUND_TRUTH:
         source = archive / "ground_truth.json"
@@ -161,38 +172,52 @@ def boxes_source(config: LabelConfig, archive: Path) -> Path:
                 "detector or a boxes file"
             )
         return source
-    return Path(str(config.boxes))
+    return source_of(str(config.boxes))
 
 
-def check_request(config: LabelConfig, archive: Path) -> None:
+def check_request(config: LabelConfig, archive: Source) -> None:
     """Raise what can be known to be wrong before anything heavy is loaded."""
     list_videos(archive)
     if config.detector is None:
-        boxes_digest(boxes_source(config, archive))
+        boxes_digest(boxes_at_hand(boxes_source(config, archive)))
     elif not config.detector.startswith("torchvision:"):  # which would load torch
         make_detector(config.detector)
 
 
-def list_videos(archive: Path) -> list[str]:
+def list_videos(archive: Source) -> list[str]:
     """Paths of the archive's videos inside it, with `/`, sorted; a single video is an archive too.
 
+    A folder of numbered images without a video is one, and a zip file of images (`video.sources`).
     Links to folders are not followed. A link that leads nowhere is listed, to be named as what it is.
     Raises `OSError` for a folder that cannot be read, whose videos would go missing without a word.
     """
     if archive.is_file():
         return [archive.name]
+    if not isinstance(archive, Path):
+        found = [name for name in archive.listed() if Path(name).suffix.lower() in ARCHIVE_SUFFIXES]
+        return _some(archive, found)
     if not archive.is_dir():
         raise FileNotFoundError(f"no archive at {archive}; give a folder with videos, or a video")
     found = []
     for folder, _, names in os.walk(archive, onerror=_refuse):
-        here = [Path(folder) / name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        here = [Path(folder) / name for name in names if Path(name).suffix.lower() in ARCHIVE_SUFFIXES]
+        if numbered_images(names):
+            inside = Path(folder).relative_to(archive).as_posix()
+            found.append(archive.absolute().name if inside == "." else inside)
         found += [
             path.relative_to(archive).as_posix()
             for path in here
             if path.is_file() or (path.is_symlink() and not path.exists())
         ]
+    return _some(archive, found)
+
+
+def _some(archive: Source, found: list[str]) -> list[str]:
     if not found:
-        raise ValueError(f"{archive} holds no video; expected files such as *.mp4, *.mov or *.avi")
+        raise ValueError(
+            f"{archive} holds no video; expected files such as *.mp4, *.mov or *.avi, or "
+            "folders of numbered images"
+        )
     return sorted(found)
 
 
@@ -200,21 +225,34 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def video_path(archive: Path, video: str) -> Path:
+@overload
+def video_path(archive: Path, video: str) -> Path: ...
+@overload
+def video_path(archive: Source, video: str) -> Source: ...
+def video_path(archive: Source, video: str) -> Source:
     """Where a video of `list_videos` is."""
-    return archive if archive.is_file() else archive / video
+    if not isinstance(archive, Path):  # which asks over the network only where it must
+        return archive if archive.name == video and archive.is_file() else archive / video
+    if archive.is_file():
+        return archive
+    inside = archive / video
+    itself = video == archive.absolute().name and not inside.exists() and not inside.is_symlink()
+    return archive if itself else inside  # a folder of images may be the whole archive
 
 
-def plan_video(archive: Path, video: str, settings: Mapping[str, Any]) -> VideoPlan | Quarantined:
-    """The units of one video, or why it cannot be read."""
+def plan_video(archive: Source, video: str, settings: Mapping[str, Any]) -> VideoPlan | Quarantined:
+    """The units of one video, or why it cannot be read. Raises `Away` where nothing can be."""
     path = video_path(archive, video)
     try:
         video.encode()
     except UnicodeEncodeError:
         return Quarantined(video=video, reason="its name is not UTF-8, which labels are; rename it")
     try:
-        probed = probe(path)
+        with fetched(path) as file:
+            probed = probe_source(file, settings["label"].get("sequence_fps", SEQUENCE_FPS))
         info, parts = probed.info, probed.segments(settings["label"]["segment_frames"])
+    except Away:
+        raise
     except (ValueError, OSError) as error:
         return Quarantined(video=video, reason=without_path(error, path))
     identity = {"format": FORMAT, "settings": dict(settings), "video": video, "digest": info.digest}
@@ -252,6 +290,6 @@ def safe_name(video: str) -> str:
     return kept[-80:].lstrip(".") or "video"
 
 
-def without_path(error: BaseException, path: Path) -> str:
+def without_path(error: BaseException, path: Source) -> str:
     """An error's message as it would read on any machine."""
     return str(error).replace(f"{path}: ", "").replace(str(path), path.name)

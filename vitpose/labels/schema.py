@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,20 @@ SCHEMA = pa.schema(
 )
 """Columns of a label file. Lists of fixed size would say more, but pyarrow (25) cannot read them back
 from Parquet where rows are null."""
+
+
+class Readable(Protocol):
+    """What is read of a folder or a file: a path, or one in object storage (`labels.storage`)."""
+
+    def __truediv__(self, name: str, /) -> "Readable": ...
+
+    def is_file(self) -> bool:
+        """As of a path."""
+        ...
+
+    def read_text(self) -> str:
+        """As of a path."""
+        ...
 
 
 def read_labels(labels: Path, video: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -119,11 +133,12 @@ def skeleton_of(labels: Path) -> Skeleton:
     raise ValueError(f"{labels} has no labelled video; its manifest.json says why")
 
 
-def read_manifest(labels: Path) -> dict[str, Any]:
+def read_manifest(labels: Readable | str) -> dict[str, Any]:
     """manifest.json, which is written when a run ends."""
-    path = Path(labels) / MANIFEST
+    folder = Path(labels) if isinstance(labels, str) else labels
+    path = folder / MANIFEST
     if not path.is_file():
-        begun = (Path(labels) / PLAN).is_file()
+        begun = (folder / PLAN).is_file()
         raise FileNotFoundError(
             f"{path} is not there; "
             + (
@@ -136,7 +151,7 @@ def read_manifest(labels: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Readable) -> dict[str, Any]:
     """A JSON object of this format; `ValueError` for anything else."""
     try:
         value = json.loads(path.read_text())
@@ -154,9 +169,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_rows(path: Path, table: pa.Table, lineage: Mapping[str, Any]) -> None:
     """A whole Parquet file."""
-    metadata = {LINEAGE: json.dumps(lineage, sort_keys=True).encode()}
     with whole_file(path) as beside:
-        pq.write_table(table.replace_schema_metadata(metadata), beside, compression="zstd")
+        encode_rows(beside, table, lineage)
+
+
+def encode_rows(path: Path, table: pa.Table, lineage: Mapping[str, Any]) -> None:
+    """A Parquet file, which is whole when this returns."""
+    metadata = {LINEAGE: json.dumps(lineage, sort_keys=True).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
 
 def rows_digest(table: pa.Table) -> str:

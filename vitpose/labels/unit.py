@@ -5,7 +5,7 @@ what spreads units over machines.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import process_time
@@ -16,8 +16,11 @@ import torch
 
 from vitpose.exchange.deployed import load_runnable
 from vitpose.inference import PosePredictor
+from vitpose.labels import storage
 from vitpose.labels.account import CPU, WALL, nothing, spent, timed
-from vitpose.labels.attempts import GivenUp, attempt, give_up, mark_of
+from vitpose.labels.attempts import GivenUp, attempt, give_up, mark_of, never_lost
+from vitpose.labels.fetched import boxes_at_hand, fetched
+from vitpose.labels.filesystems import Source
 from vitpose.labels.merge import merge_video, video_entry
 from vitpose.labels.plan import (
     LabelConfig,
@@ -29,12 +32,14 @@ from vitpose.labels.plan import (
     without_path,
 )
 from vitpose.labels.posing import detected, posed, rows_of
-from vitpose.labels.schema import rows_digest, write_rows
+from vitpose.labels.schema import encode_rows, rows_digest
+from vitpose.labels.storage import Place
 from vitpose.video.ahead import ahead
 from vitpose.video.boxes import FrameBoxes, read_boxes
 from vitpose.video.detections import NO_BOXES, Boxes, Detector
 from vitpose.video.detectors import make_detector
-from vitpose.video.frames import Frame, read_segment
+from vitpose.video.frames import Frame
+from vitpose.video.sources import read_source_segment
 
 AHEAD = 4
 """Frames that are decoded, and as many with their boxes, before the model asks for them."""
@@ -47,8 +52,8 @@ STALL_S = 600.0
 class UnitWorker:
     """Does units: everything they share. Small until `load`, so that it can be sent to a process."""
 
-    archive: Path
-    out: Path
+    archive: Source
+    out: Place
     model_folder: Path
     config: LabelConfig
     lineage: Mapping[str, Any]
@@ -56,6 +61,10 @@ class UnitWorker:
     threads: int = 1
     """Of torch and OpenCV. The sums of a result depend on it in the last digit."""
     stall_s: float = STALL_S
+    machine: str = ""
+    """Where this process is, for the notes of attempts (`attempts`)."""
+    is_lost: Callable[[str], bool] = never_lost
+    """Whether a machine is gone."""
     _predictor: PosePredictor | None = field(default=None, repr=False)
     _detector: Detector | None = field(default=None, repr=False)
     _boxes: dict[str, FrameBoxes] = field(default_factory=dict, repr=False)
@@ -103,8 +112,7 @@ class UnitWorker:
             try:
                 there = target.is_file() or (whole is not None and (self.out / whole.file).is_file())
                 if not there:
-                    with attempt(target, self.stall_s) as progress:
-                        status["persons"] = self._label(unit, target, self._predictor, seconds, progress)
+                    status["persons"] = self._label(unit, target, self._predictor, seconds)
                 mark_of(target).unlink(missing_ok=True)
                 if whole is not None:
                     with spent(seconds, "write"):
@@ -119,19 +127,39 @@ class UnitWorker:
         return status
 
     def _label(
+        self, unit: Unit, target: Place, predictor: PosePredictor, seconds: dict[str, float]
+    ) -> int:
+        """What waits for object storage is outside the attempt, whose time limit it is not."""
+        with ExitStack() as stack:
+            last = unit.segment.stop_pts is None and unit.segment.start_pts is not None
+            with spent(seconds, "decode"):
+                source = video_path(self.archive, unit.video)
+                path = stack.enter_context(fetched(source, keep=not last))
+            with spent(seconds, "detect"):
+                boxes = None if self._detector is not None else self._boxes_of(unit.video)
+            beside = stack.enter_context(storage.whole(target, once=True))
+            with attempt(target, self.stall_s, self.machine, self.is_lost) as progress:
+                persons = self._make(unit, path, boxes, beside, predictor, seconds, progress)
+            with spent(seconds, "write"):
+                stack.close()
+        return persons
+
+    def _make(
         self,
         unit: Unit,
+        path: Path,
+        boxes: FrameBoxes | None,
         target: Path,
         predictor: PosePredictor,
         seconds: dict[str, float],
         progress: Callable[[], None],
     ) -> int:
-        path = video_path(self.archive, unit.video)
         before = dict(predictor.seconds)
-        frames = timed(read_segment(path, unit.segment), seconds, "decode")
+        read = read_source_segment(path, unit.segment, self.config.sequence_fps)
+        frames = timed(read, seconds, "decode")
         if self.threads > 1 or predictor.device.type != "cpu":
             frames = ahead(frames, AHEAD)
-        pairs = self._with_boxes(unit, frames, seconds)
+        pairs = self._with_boxes(unit, frames, boxes, seconds)
         if self.threads > 1 or predictor.device.type != "cpu":
             pairs = ahead(pairs, AHEAD)
         results = []
@@ -151,14 +179,18 @@ class UnitWorker:
                 "unit": unit.name,
                 "digest": rows_digest(table),
             }
-            write_rows(target, table, lineage)
+            encode_rows(target, table, lineage)
         return len(table) - table["instance"].null_count
 
     def _with_boxes(
-        self, unit: Unit, frames: Iterable[Frame], seconds: dict[str, float]
+        self,
+        unit: Unit,
+        frames: Iterable[Frame],
+        boxes: FrameBoxes | None,
+        seconds: dict[str, float],
     ) -> Generator[tuple[Frame, Boxes], None, None]:
         config = self.config
-        if self._detector is not None:
+        if boxes is None and self._detector is not None:
             yield from detected(
                 frames,
                 self._detector,
@@ -168,13 +200,12 @@ class UnitWorker:
                 seconds=seconds,
             )
             return
-        with spent(seconds, "detect"):
-            boxes = self._boxes_of(unit.video)
         for frame in frames:
-            found = NO_BOXES if frame.image is None else boxes(frame.index)
+            found = NO_BOXES if frame.image is None or boxes is None else boxes(frame.index)
             yield frame, found.above(config.box_threshold)
 
     def _boxes_of(self, video: str) -> FrameBoxes:
         if video not in self._boxes:
-            self._boxes = {video: read_boxes(boxes_source(self.config, self.archive), video)}
+            source = boxes_at_hand(boxes_source(self.config, self.archive))
+            self._boxes = {video: read_boxes(source, video)}
         return self._boxes[video]

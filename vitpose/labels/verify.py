@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from vitpose.files import file_digest
 from vitpose.labels.schema import PERSON, PLAN, VIDEOS, read_json, read_manifest, rows_digest
+from vitpose.labels.storage import Place, at_hand, place_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,13 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(labels: Path) -> VerifyReport:
-    """Check every file, unit, frame and row of a label dataset.
+def verify(labels: Place | str) -> VerifyReport:
+    """Check every file, unit, frame and row of a label dataset, in a folder or at s3://bucket/path.
 
     Raises:
         FileNotFoundError: no manifest (the run did not end). ValueError: a damaged manifest or plan.
     """
+    labels = place_of(labels)
     manifest = read_manifest(labels)
     plan = read_json(labels / PLAN)
     problems = list(_against_plan(manifest, plan))
@@ -48,7 +50,11 @@ def verify(labels: Path) -> VerifyReport:
     here = sorted(f"{VIDEOS}/{path.name}" for path in (labels / VIDEOS).glob("[!.]*.parquet"))
     problems += [f"{file}: not in the manifest" for file in here if file not in listed]
     for entry in manifest["videos"]:
-        problems += _video_problems(labels, entry)
+        try:
+            with at_hand(labels / entry["file"]) as path:
+                problems += _video_problems(path, entry)
+        except FileNotFoundError:
+            problems.append(f"{entry['video']}: its file {entry['file']} is gone")
     videos = manifest["videos"]
     return VerifyReport(
         videos=len(videos),
@@ -86,11 +92,8 @@ def _against_plan(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> Itera
         yield f"unit {name}: in the manifest, never planned"
 
 
-def _video_problems(labels: Path, entry: Mapping[str, Any]) -> list[str]:
-    path, where = labels / entry["file"], entry["video"]
-    if not path.is_file():
-        return [f"{where}: its file {entry['file']} is gone"]
-    problems = []
+def _video_problems(path: Path, entry: Mapping[str, Any]) -> list[str]:
+    where, problems = entry["video"], []
     if file_digest(path) != entry["sha256"]:
         problems.append(f"{where}: the bytes of {entry['file']} changed (SHA-256 differs)")
     try:

@@ -99,9 +99,9 @@ def test_bad_input_is_one_line_and_status_1(place: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("label", "archive", "--model", "model", "--detector", "frame", "--out", "s3://bucket/labels"),
-        ("label", "s3://bucket/videos", "--model", "model", "--detector", "frame", "--out", "labels"),
-        ("label", "archive", "--model", "model", "--boxes", "gs://b/boxes", "--out", "labels"),
+        ("label", "archive", "--model", "model", "--detector", "frame", "--out", "gs://bucket/labels"),
+        ("label", "ftp://host/videos", "--model", "model", "--detector", "frame", "--out", "labels"),
+        ("label", "archive", "--model", "model", "--boxes", "ftp://b/boxes", "--out", "labels"),
         ("export-labels", "labels", "--out", "s3://bucket/labels.json"),
     ],
 )

@@ -15,6 +15,7 @@ from pipelines.cli.main import app
 from pipelines.cli.prediction import camera_frames
 from pipelines.cli.prediction_inputs import expand, overlays, run_folder
 from tests.labelling import write_model
+from vitpose.models.weights import load_model, save_model
 from vitpose.video.frames import probe, read_frames
 from vitpose.video.writing import write_video
 
@@ -200,3 +201,14 @@ def test_without_a_detector_the_default_is_fetched_or_asked_for(
     assert done.exit_code == 1
     assert f"put the file at {here / 'cache' / 'detectors'}" in str(done.exception)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("provenance", "lines"), [({"drawn": True}, 1), ({"drawn": False}, 0), ({}, 0)])
+def test_a_model_of_drawn_people_says_so_in_one_line(
+    model: Path, provenance: dict[str, bool], lines: int
+) -> None:
+    save_model(load_model(model), Path("model"), provenance=provenance)
+    asked = ["predict", "photos/a.jpg", "--model", "model", "--detector", "frame"]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 0 and done.stderr.count("trained on drawn people only") == lines
+    assert done.stderr.count("\n") == lines

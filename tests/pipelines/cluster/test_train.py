@@ -378,7 +378,7 @@ def test_what_a_worker_refuses_is_one_line_and_not_tried_again(
         ({}, {"VITPOSE_STORAGE": "/proc/runs"}, "nothing can be written to /proc/runs"),
         (
             {},
-            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
             "MLflow at http://127.0.0.1:9 cannot be used",
         ),
     ],

@@ -1,4 +1,4 @@
-"""An MLflow server of its own, on SQLite, that a test kills and starts again."""
+"""An MLflow server of its own that a test kills and starts again."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -14,11 +15,23 @@ DEADLINE_S = 180
 
 
 class TrackingServer:
-    """`uri` is the same for all its lives, and so is its database, a copy of `empty`."""
+    """`uri` is the same for all its lives, and so is its database: `store`, else a copy of `empty`."""
 
-    def __init__(self, folder: Path, empty: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        empty: Path | None = None,
+        *,
+        store: str = "",
+        options: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         folder.mkdir()
-        shutil.copy(empty, folder / "server.db")
+        if empty is not None:
+            shutil.copy(empty, folder / "server.db")
+        self.store = store or f"sqlite:///{folder}/server.db"
+        self.options = options or ("--default-artifact-root", folder.as_uri())
+        self.environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -28,13 +41,12 @@ class TrackingServer:
     def start(self) -> None:
         """Start it; it answers some seconds later."""
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--default-artifact-root", self.folder.as_uri()]
+        command += ["--backend-store-uri", self.store, *self.options]
         with (self.folder / "server.log").open("a") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -68,3 +68,14 @@ def test_odd_ranges_still_draw(points):
 def test_nothing_to_draw_draws_nothing():
     nan = Line(name="a", color=0, points=[(1, float("nan"))])
     assert line_chart("x", [nan, Line(name="b", color=1, points=[])], x_label="epoch") == ""
+
+
+def test_few_points_are_seen_and_many_are_a_line() -> None:
+    few, many = (
+        line_chart(
+            "t", [Line(name="a", color=0, points=[(x, 1 / x) for x in range(1, n + 1)])], x_label="e"
+        )
+        for n in (3, 40)
+    )
+    assert few.count('class="dot"') == 3 and few.count(">1</text>") and 'class="dot"' not in many
+    assert few.count('class="hover"') == 3 and many.count('class="hover"') == 40

@@ -20,6 +20,7 @@ def metrics(AP: float, **changes: object) -> dict[str, object]:
         "repeated": 1.0,
         "calibration": {"person_error": 0.1, "keypoint_error": 0.2},
         "model_bytes": 1000,
+        "trembling": 2.0,
         "skeleton": "coco (1234)",
         "preprocessing": "crops of 256x192",
         "protocol": {"flip_test": True},
@@ -41,7 +42,7 @@ def test_accepts_a_better_model_and_shows_every_rule():
     assert set(decision.figures) == {
         "minimum AP", "export_difference", "AP", "slice one_person", "slice crowded",
         "images_per_second", "repeated", "calibration person_error", "calibration keypoint_error",
-        "model_bytes", "skeleton", "preprocessing",
+        "model_bytes", "trembling on video", "skeleton", "preprocessing",
     }  # fmt: skip
     assert all(rule["passed"] for rule in decision.figures.values())
 
@@ -150,6 +151,9 @@ def test_without_a_margin_a_gain_must_be_beyond_chance():
         ({"repeated": float("nan")}, "they are not this model's"),
         ({"calibration": {"person_error": 0.21, "keypoint_error": 0.2}}, "calibration person_error 0.21"),
         ({"calibration": {}}, "calibration keypoint_error not measured"),
+        ({"trembling": 4.1}, "on video its keypoints tremble by 4.1 against 2 of the champion"),
+        ({"trembling": None}, "tremble by not measured"),
+        ({"trembling": float("nan")}, "keypoints tremble by nan"),
         ({"model_bytes": 16001}, "1.6e+04 bytes of weights against 1000"),
         ({"skeleton": "lsp (5678)"}, "skeleton lsp (5678) is not the champion's coco (1234)"),
         ({"preprocessing": "crops of 128x96"}, "allow it with --allow preprocessing"),

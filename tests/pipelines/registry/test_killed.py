@@ -17,8 +17,8 @@ from tests.pipelines.conftest import made_up_figures, on_record
 WRITES = (
     "create_registered_model", "create_model_version", "create_logged_model", "create_run",
     "delete_logged_model", "delete_model_version", "finalize_logged_model", "log_model_artifact",
-    "log_text", "set_model_version_tag", "set_registered_model_alias", "set_terminated",
-    "update_model_version",
+    "log_model_artifacts", "log_text", "set_model_version_tag", "set_registered_model_alias",
+    "set_terminated", "update_model_version",
 )  # fmt: skip
 MOST = 40
 
@@ -104,7 +104,7 @@ def second_champion() -> None:
     promotion.promote("vitpose", "2", why="second")
 
 
-def state() -> dict[str, Any]:
+def state(name: str = "vitpose") -> dict[str, Any]:
     """What a reader finds, checked whole: versions, champion, entries, what is wrong, uploads left."""
     from pipelines.experiments import experiment_id
     from pipelines.registry import audit, promotion
@@ -113,10 +113,10 @@ def state() -> dict[str, Any]:
     from pipelines.registry.client import connect
     from pipelines.registry.sweeping import used_uploads
 
-    versions = registry.list_versions("vitpose")
+    versions = registry.list_versions(name)
     for version in versions:
         registry.resolve_model(version.uri)
-    log, champion = audit.history("vitpose"), promotion.champion("vitpose")
+    log, champion = audit.history(name), promotion.champion(name)
     client = connect()
     uploads = {model.model_id for model in client.search_logged_models([experiment_id()])}
     return {
@@ -124,7 +124,7 @@ def state() -> dict[str, Any]:
         "candidate": [v.version for v in versions if "candidate" in v.aliases],
         "champion": champion and champion.version,
         "moves": [(e.action, e.version) for e in log.moves],
-        "problems": [*log.problems, *anchor_problems("vitpose", log)],
+        "problems": [*log.problems, *anchor_problems(name, log)],
         "left": len(uploads - used_uploads(client)),
     }
 

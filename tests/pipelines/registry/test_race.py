@@ -4,11 +4,7 @@ One winner, which knows that it won; the log and the alias agree; all others are
 """
 
 import multiprocessing
-import os
-import pwd
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.conftest import made_up_figures
+from tests.pipelines.registry.postgresql import postgresql
 
 PROCESSES, ROUNDS = 50, 5
 DEADLINE_S = 250
@@ -70,42 +67,14 @@ def race(number: int, head: tuple[int, str], start: Any, answers: Any) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path, tmp_path_factory: Any
-) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> Iterator[str]:
     """Address of an empty database."""
     if request.param == "sqlite":
         shutil.copy(empty_database, tmp_path / "race.db")
         yield f"sqlite:///{tmp_path}/race.db"
         return
-    pytest.importorskip("psycopg2", reason="needs psycopg2 (pip install psycopg2-binary)")
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    try:
-        user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None
-    except KeyError:
-        pytest.skip("PostgreSQL refuses root, and there is no user postgres")
-    if not binaries:
-        pytest.skip("no PostgreSQL on this machine")
-    home = Path(f"/tmp/race-{os.getpid()}")
-    home.mkdir()
-    if user:
-        shutil.chown(home, user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(binaries[-1].with_name(program)), *arguments]
-        subprocess.run(command, check=True, user=user, cwd=home, stdout=subprocess.DEVNULL, timeout=60)
-
-    try:
-        run("initdb", "-D", f"{home}/data", "-U", "postgres", "-A", "trust", "--no-sync")
-        options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c max_connections=400 -c fsync=off"
-        run("pg_ctl", "-D", f"{home}/data", "-o", options, "-l", f"{home}/log", "-w", "start")
-        yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
-    finally:
-        run("pg_ctl", "-D", f"{home}/data", "-m", "immediate", "-w", "stop")
-        shutil.rmtree(home)
+    with postgresql() as address:
+        yield address
 
 
 @pytest.mark.long

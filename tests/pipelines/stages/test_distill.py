@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -164,6 +165,8 @@ def test_a_token_is_kept_with_its_gain_and_refused_where_it_has_none(
     assert torch.equal(kept.values, values) and kept.gain == GAIN
     assert read_config(tmp_path / "new")["provenance"]["run_id"] == "run-1"
     assert json.loads((tmp_path / "new" / "history.json").read_text())[0]["epoch"] == 2
+    looks = cv2.imread(str(tmp_path / "new" / "attention.jpg"))
+    assert looks.shape == (2 * 64, 8 * 48, 3) and looks[64:].mean() < looks[:64].mean()
 
 
 def test_where_no_student_wants_a_token_none_is_learned(

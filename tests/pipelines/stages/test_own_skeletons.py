@@ -19,8 +19,10 @@ from pipelines.stages.prepare import PrepareConfig, Source, prepare
 from vitpose.data.prepared import load_prepared
 from vitpose.evaluation.quick import HeldOut
 from vitpose.files import write_json
+from vitpose.models.folders import read_config
 from vitpose.models.pose import PoseConfig, build_model
 from vitpose.models.weights import save_model
+from vitpose.preparation.rows import DRAWN
 from vitpose.training.optim import OptimConfig
 
 SKELETONS = {
@@ -86,6 +88,18 @@ def test_a_skeleton_without_a_torso_is_prepared_trained_and_judged(name: str, tm
     assert set(figures["per_joint"]) == set(skeleton.keypoints)
 
 
+@pytest.mark.parametrize("drawn", [("train", "val"), ("train",), ()])
+def test_only_where_all_pictures_are_drawn_the_data_are(drawn: tuple[str, ...], tmp_path: Path) -> None:
+    sources = {name: write_source(tmp_path / name, ("a", "b"), 0) for name in ("train", "val")}
+    for name in drawn:
+        path = Path(sources[name].annotations)
+        path.write_text(json.dumps({**json.loads(path.read_text()), "info": {"description": DRAWN}}))
+    config = PrepareConfig(train=(sources["train"],), val=sources["val"], leak_check=False)
+    counts = prepare(config, (64, 48), out=tmp_path / "out")
+    whole = drawn == ("train", "val")
+    assert load_prepared(tmp_path / "out").drawn == whole == (counts["pictures"] == "drawn")
+
+
 def test_sides_in_any_spelling_swap_in_what_is_prepared(tmp_path: Path) -> None:
     prepared(tmp_path, SKELETONS["nine"])
     assert load_prepared(tmp_path / "prepared").skeleton.flip_pairs == ((2, 3), (4, 5), (6, 7))
@@ -122,10 +136,14 @@ def test_a_skeleton_states_what_it_is_measured_by(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nine_joints_go_from_annotations_to_a_report_without_a_champion(
-    mlflow_home: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "name",
+    ["nine", "face", *(pytest.param(one, marks=pytest.mark.long) for one in ("hand", "mouse"))],
+)
+def test_own_keypoints_go_from_annotations_to_a_report_without_a_champion(
+    name: str, mlflow_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = prepared(mlflow_home, SKELETONS["nine"])
+    counts = prepared(mlflow_home, SKELETONS[name])
     data, model = mlflow_home / "prepared", mlflow_home / "models" / "finetune-nano"
     skeleton = load_prepared(data).skeleton
     torch.manual_seed(0)
@@ -137,12 +155,13 @@ def test_nine_joints_go_from_annotations_to_a_report_without_a_champion(
     shape = ModelConfig(image_hw=(64, 48), head_channels=8)
     finetune("nano", "nano", shape, recipe, data=data, init=mlflow_home / "start", out=model)
     assert {"AP", "PCK"} <= set(json.loads((model / "history.json").read_text())[-1])
+    assert read_config(model, "pose")["provenance"]["drawn"] is False
     plots = mlflow_home / "plots" / "finetune-nano"
     figures = evaluate(model, EvaluateConfig(bootstrap=10), data=data, plots=plots)
     write_json(mlflow_home / "metrics" / "finetune-nano.json", {"model": "finetune-nano", **figures})
     write_json(mlflow_home / "metrics" / "prepare.json", counts)
     (mlflow_home / "params.yaml").write_text(
-        "register: {name: nine, gate: {minimum_AP: 0.9}}\nlabel: {detector: hog}\n"
+        f"register: {{name: {name}, gate: {{minimum_AP: 0.9}}}}\nlabel: {{detector: hog}}\n"
     )
     made = "finetune-nano --metrics metrics --models models --plots plots"
     pinned = "--champion metrics/champion.json"
@@ -155,4 +174,5 @@ def test_nine_joints_go_from_annotations_to_a_report_without_a_champion(
         stage.main()
     page = (mlflow_home / "report" / "index.html").read_text()
     assert "No champion" in page and "Pictures of train, val: 3 images to learn from, 3 held out." in page
-    assert "labelling waits for a champion" in page and "LElbow" in page
+    assert "labelling waits for a champion" in page
+    assert all(f"<span>{joint.replace('_', ' ')}</span>" in page for joint in SKELETONS[name])

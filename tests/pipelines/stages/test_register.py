@@ -71,6 +71,7 @@ def test_the_best_becomes_champion_and_the_others_are_refused_with_figures(evalu
         "required": "0.01 above the champion's", "passed": False,
     }  # fmt: skip
     assert figures["export_difference"]["candidate"] == 0.0
+    assert all(figures["trembling on video"][whose] > 0 for whose in ("candidate", "champion"))
     aliases = {row.source: row.aliases for row in registry.list_versions("vitpose")}
     assert aliases == {
         "finetune-nano": (), "finetune-tiny": ("champion",), "distill-nano": ("candidate",)

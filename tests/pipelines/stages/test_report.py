@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from pipelines.page.analysis import rule_name
 from pipelines.page.charts import Line, line_chart
 from pipelines.registry import audit, promotion
 from pipelines.registry.appending import Conflict
 from pipelines.registry.client import connect
+from pipelines.registry.gate import GateConfig, SanityConfig, decide
 from pipelines.stages import entry, report
 from pipelines.stages.report import Inputs
 
@@ -85,10 +87,20 @@ def inputs(tmp_path, monkeypatch):
         (tmp_path / "models" / f"mae-{size}" / "history.json").write_text(
             json.dumps([{"epoch": e, "loss": 0.9 / e + 0.1} for e in range(1, 21)])
         )
-    rule = {"candidate": 0.333, "champion": None, "limit": 0.3, "passed": True}
+        (tmp_path / "models" / f"mae-{size}" / "config.json").write_text(
+            json.dumps({"provenance": {"run_id": f"mae{size}"}})
+        )
+    picture(tmp_path / "models" / "token-tiny" / "attention.jpg", (768, 256))
+    gain = {"loss_without": 2e-3, "loss_with": 1.9e-3, "standard_error": 1e-6, "batches": 8}
+    (tmp_path / "models" / "token-tiny" / "config.json").write_text(
+        json.dumps({"config": {"gain": gain}, "provenance": {"run_id": "token"}})
+    )
+    rule = {
+        "candidate": 0.333, "champion": None, "limit": 0.3, "passed": True, "required": "at least 0.3",
+    }  # fmt: skip
     decisions = [
         {"version": "2", "source": "finetune-tiny", "promoted": True, "reason": "first model: AP 0.333",
-         "figures": {"minimum AP": rule}},
+         "figures": {"minimum AP": rule, "model_bytes": {**rule, "candidate": 1234567}}},
         {"version": "3", "source": "distill-nano", "promoted": False, "reason": "AP 0.222 is too low",
          "figures": {}},
     ]  # fmt: skip
@@ -114,16 +126,20 @@ def inputs(tmp_path, monkeypatch):
 
 
 class Page(HTMLParser):
-    """Open tags, to prove that they close, and whatever would be fetched."""
+    """Open tags, to prove that they close; what would be fetched, and what a click would follow."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.sources += [v for k, v in attrs if k in ("src", "href") and v]
+        where = self.links if tag == "a" else self.sources
+        where += [v for k, v in attrs if k in ("src", "href") and v]
+        self.ids += [v for k, v in attrs if k == "id" and v]
         if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
 
@@ -136,7 +152,7 @@ class Page(HTMLParser):
 
 
 def headings(text: str) -> list[str]:
-    found = re.findall(r"<h2>(.*?)</h2>", text, re.S)
+    found = re.findall(r"<h2 id=[^>]*>(.*?)</h2>", text, re.S)
     return [re.sub(r"<.*", "", h, flags=re.S).strip() for h in found]
 
 
@@ -145,16 +161,15 @@ def test_page_is_whole_and_needs_no_network(inputs):
     page = Page(text)
     assert page.open == []
     assert page.sources and all(s.startswith("data:") for s in page.sources)
-    assert "http" not in re.sub(r"data:[^\"]*", "", text)
+    assert all(link.startswith(("#", "http://127.0.0.1:5000/#/runs/")) for link in page.links)
     assert "url(" not in text and "<script" not in text
 
 
 def test_every_section_has_its_figures(inputs):
     text = report.report(inputs)
     assert headings(text) == [
-        "What was run", "Models", "Training", "Distillation",
+        "Predictions beside the ground truth", "Models", "What was run", "Training", "Distillation",
         "Where finetune-tiny is strong and weak", "What goes wrong, and what a score is worth",
-        "Predictions beside the ground truth",
         "What pretraining learned", "Rows that were not used",
     ]  # fmt: skip
     for shown in ("0.333", "0.222", "first model: AP 0.333", "AP 0.222 is too low", "4,321", "2.47 M"):
@@ -162,6 +177,66 @@ def test_every_section_has_its_figures(inputs):
     assert "+0.111 AP" in text, "the distilled student against the same size alone"
     assert text.index("<b>finetune-tiny") < text.index("<b>distill-nano") < text.index("<b>finetune-nano")
     assert "-1.000" not in text, "COCO's mark for nothing to judge is not an AP"
+
+
+def test_the_contents_name_every_section_and_lead_to_it(inputs):
+    text = report.report(inputs)
+    page = Page(text)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert inside == [i for i in page.ids if i] and len(inside) == len(set(inside))
+    contents = text[text.index('class="contents"') : text.index("</nav>")]
+    assert re.findall(r">([^<>\n]+)</a>", contents) == headings(text)
+
+
+def test_pictures_come_before_figures_and_the_protocol_is_folded(inputs):
+    text = report.report(inputs)
+    assert headings(text)[0] == "Predictions beside the ground truth"
+    folded = text[text.index("<summary>Protocol of the figures") :]
+    assert folded.index("ground truth") < folded.index("</details>")
+
+
+def test_rules_of_the_gate_have_plain_names(inputs):
+    text = report.report(inputs)
+    for said in ("lowest AP of any champion", "bytes of the weights", "at least 0.3", "1.23 M"):
+        assert said in text
+    assert "model_bytes" not in text and "minimum AP" not in text
+
+
+def test_every_rule_that_the_gate_knows_has_a_plain_name():
+    figures = {
+        "AP": 0.7, "data_digest": "d", "exports": {"onnx": {}}, "slices": {"a_b": 0.5},
+        "heads": {"lsp": {"AP": 0.5}}, "images_per_second": 3.0, "model_bytes": 9, "skeleton": "s",
+        "preprocessing": "p", "calibration": {"person_error": 0.1, "keypoint_error": 0.1},
+    }  # fmt: skip
+    config = GateConfig(sanity=SanityConfig(annotations="a", images="i"), shadow=0.5)
+    for rule in decide(figures, figures, config).figures:
+        assert rule_name(rule) != rule and "_" not in rule_name(rule), rule
+
+
+@pytest.mark.parametrize(
+    ("server", "address"),
+    [
+        (None, "http://127.0.0.1:5000/#/runs/run1"),
+        ("https://ana:secret@mlflow.example/at/", "https://mlflow.example/at/#/runs/run1"),
+    ],
+)
+def test_runs_are_links_into_mlflow(inputs, monkeypatch, server, address):
+    if server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+        monkeypatch.setattr(report, "_history", lambda registry: None)  # would ask that server
+    text = report.report(inputs)
+    links = [link for link in Page(text).links if "/runs/" in link]
+    assert address in links and "secret" not in text
+    assert [link.rpartition("/")[2] for link in links[:3]] == ["maenano", "maetiny", "token"]
+    assert ("make ui" in text) == (server is None)
+
+
+def test_where_the_token_looks_stands_beside_what_it_gains(inputs):
+    text = report.report(inputs)
+    assert "Where the knowledge token of tiny looks" in text
+    assert "0.002 without the token, 0.0019 with it" in text
+    (inputs.folder / "token-tiny" / "config.json").write_text(json.dumps({"config": {"gain": None}}))
+    assert "knowledge token" not in report.report(inputs)
 
 
 def test_the_analysis_is_that_of_the_files(inputs):
@@ -203,7 +278,7 @@ def test_optional_inputs_leave_their_sections_out(inputs, tmp_path):
     text = report.report(bare)
     assert Page(text).open == []
     assert headings(text) == [
-        "What was run", "Models", "Where finetune-tiny is strong and weak",
+        "Models", "What was run", "Where finetune-tiny is strong and weak",
         "What goes wrong, and what a score is worth",
     ]  # fmt: skip
     path = inputs.metrics / "finetune-tiny.json"

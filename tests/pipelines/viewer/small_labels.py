@@ -15,9 +15,9 @@ WH = (160, 120)
 
 
 def write_clip(path: Path, frames: int) -> Path:
-    """A video whose frame i is grey of a level that tells i."""
+    """A video whose frame i is grey of a level that tells i, up to 29."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    grey = (np.full((WH[1], WH[0], 3), 16 + i * 8, np.uint8) for i in range(frames))
+    grey = (np.full((WH[1], WH[0], 3), min(255, 16 + i * 8), np.uint8) for i in range(frames))
     write_video(path, grey, 10.0)
     return path
 
@@ -29,10 +29,11 @@ def write_labels(
     video: Path | None = None,
     broken: tuple[int, ...] = (),
     shift: float = 0,
+    low: tuple[int, ...] = (3,),
 ) -> Path:
     """`counts[i]` people in frame i: person n in track n, its box at x = 10 + 12 n, its scores 0.9.
 
-    Person 0 of frame 3 scores 0.1. Keypoints lie on the box's diagonal, `shift` pixels to the right.
+    Person 0 of the frames `low` scores 0.1. Keypoints lie on the box's diagonal, `shift` pixels to the right.
     """
     of = np.repeat(np.arange(len(counts)), np.maximum(counts, 1))
     number = np.concatenate([np.arange(max(1, count)) for count in counts])
@@ -43,7 +44,7 @@ def write_labels(
     part = np.linspace(0, 1, 17)
     points = bboxes[:, None, :2] + part[:, None] * bboxes[:, None, 2:] + [shift, 0]
     scores = np.full((len(of), 17), 0.9)
-    scores[(of == 3) & (number == 0)] = 0.1
+    scores[np.isin(of, low) & (number == 0)] = 0.1
 
     def lists(values: Any) -> pa.Array:
         width = values.shape[1]

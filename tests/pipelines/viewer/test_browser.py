@@ -155,7 +155,7 @@ def test_an_exported_page_works_without_a_server(page: Page, place: Path, tmp_pa
         sets=[open_set(place / "labels"), open_set(place / "others")], archives=[place / "videos"]
     )
     opened(page, export_page(site, tmp_path / "page").as_uri(), 2)
-    page.until("state.differs")
+    page.until("state.differs && $('facts').textContent.includes('disagreement')")
     assert page.run("state.shown.image.width") == 160
     assert page.run("state.shown.labelled.map((one) => one.people.length)") == [2, 2]
     assert page.run("state.mode") == "side"
@@ -170,3 +170,52 @@ def test_a_thousand_people_are_drawn(page: Page, place: Path, tmp_path: Path) ->
     assert page.run("people(0).length") == 1000
     page.key("ArrowLeft")
     arrived(page, 2)
+
+
+def test_a_hundred_thousand_frames_are_loaded_where_one_looks(page: Page, tmp_path: Path) -> None:
+    write_labels(tmp_path / "long", [1] * 100_000, low=(3, 60_000))
+    opened(page, served(tmp_path, tmp_path / "c.json", "long"), 0)
+    line = "$('timeline').getContext('2d').getImageData(0, 0, $('timeline').width, 40).data"
+    assert page.run(f"{line}.filter((v, i) => i % 4 === 2 && v > 200).length") > 500  # blue all along
+    page.key("n")
+    arrived(page, 3)
+    page.key("n")
+    arrived(page, 60_000)
+    assert page.run("people(0)[0].points[2]") == pytest.approx(0.1)
+    box = page.run(
+        "(() => { const b = $('timeline').getBoundingClientRect(); return [b.x, b.y, b.width]; })()"
+    )
+    page.drag((box[0] + box[2] * 0.25, box[1] + 20))
+    page.until("state.shown.frame === state.frame && Math.abs(state.frame - 25000) < 200")
+    pieces = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('.bin'))"
+    assert page.run(f"{pieces}.length") <= 6 < 100_000 // 512
+    assert page.run(f"{pieces}.reduce((sum, one) => sum + one.transferSize, 0)") < 2_000_000
+
+
+def test_pictures_that_are_likely_next_are_there_before_the_key(
+    page: Page, place: Path, tmp_path: Path
+) -> None:
+    opened(page, served(place, tmp_path / "c.json", "labels"), 3)
+    page.run("pictures.kept.clear(); setDoubt(0.95); show(11)")
+    arrived(page, 11)
+    page.until("pictures.kept.has(10)")  # P goes there
+    page.run("pictures.kept.clear(); setDoubt(0); show(0)")
+    box = page.run(
+        "(() => { const b = $('timeline').getBoundingClientRect(); return [b.x, b.y, b.width]; })()"
+    )
+    mouse = {"x": box[0] + box[2] * 8.5 / 12, "y": box[1] + 20}
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", **mouse)
+    page.until("pictures.kept.has(8)")  # where the pointer rests
+    assert page.run("state.frame") == 0
+
+
+def test_who_drags_over_the_timeline_asks_for_the_last_picture_only(
+    page: Page, place: Path, tmp_path: Path
+) -> None:
+    opened(page, served(place, tmp_path / "c.json", "labels"), 0)
+    page.run(
+        "window.asked = []; pictures = new Recent(48, (i) => { asked.push(i); return picture(0, i); });"
+        " for (let i = 5; i < 12; i++) show(i)"
+    )
+    arrived(page, 11)
+    assert page.run("asked[0]") in (5, 11) and page.run("asked.length") <= 2

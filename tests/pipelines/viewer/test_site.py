@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.viewer import pictures
 from pipelines.viewer.exporting import export_page
 from pipelines.viewer.rows import EMPTY, OK, UNDECODABLE, VideoRows
 from pipelines.viewer.serving import make_server
@@ -23,6 +25,7 @@ from pipelines.viewer.site import NoSuchPath, Site, open_set
 from tests.pipelines.viewer.small_labels import write_clip, write_labels
 from vitpose.labels.schema import read_labels, write_rows
 from vitpose.pixels import decode_rgb
+from vitpose.video.frames import probe
 
 COUNTS = [0, 1, 2, 3, 2, 1, 0, 0, 4, 1, 2, 2]
 
@@ -204,12 +207,57 @@ def test_an_exported_page_has_all_that_the_server_answers(place: Path, tmp_path:
         export_page(site, tmp_path / "own")
 
 
-def test_frames_are_decoded_before_they_are_asked_for(place: Path) -> None:
-    pictures = site_of(place, "labels").pictures(0)
-    pictures.jpeg(8)
+def test_frames_are_decoded_before_anybody_asks(place: Path) -> None:
+    clip = site_of(place, "labels").pictures(0)
     end = time.monotonic() + 20
-    while len(pictures._kept) < len(COUNTS) and time.monotonic() < end:
+    while len(clip._kept) < len(COUNTS) and time.monotonic() < end:
         time.sleep(0.01)
-    assert list(pictures._kept)[:4] == [8, 9, 10, 11]  # those after it first
-    image = decode_rgb(pictures.jpeg(2) or b"")
+    assert set(clip._kept) == set(range(len(COUNTS)))
+    image = decode_rgb(clip.jpeg(2) or b"")
     assert abs(float(image.mean()) - 32) < 3
+
+
+def test_frames_after_the_last_one_asked_are_decoded_first(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_THREADS", 0)
+    clip = site_of(place, "labels").pictures(0)
+    assert clip._due() == range(12)
+    clip.jpeg(8)
+    assert clip._due() == range(9, 12)
+    clip._taken.add(range(9, 12))  # by another thread
+    assert clip._due() == range(8)
+    clip._bytes = pictures._CACHE_BYTES  # no room but for those just ahead
+    assert clip._due() is None
+    clip._taken.clear()
+    assert clip._due() == range(9, 12)
+
+
+def test_runs_of_frames_begin_at_keyframes_and_are_the_whole_video(place: Path, tmp_path: Path) -> None:
+    clip = probe(write_clip(tmp_path / "long.mp4", 300))
+    runs = pictures.stretches(clip)
+    assert [i for run in runs for i in run] == list(range(300))
+    assert max(map(len, runs)) <= pictures._STRETCH
+    times = clip.packets.times
+    assert {times.index(pts) for pts, _ in clip.packets.keys} <= {run.start for run in runs}
+    lost = replace(clip, packets=replace(clip.packets, timed=False))
+    assert pictures.stretches(lost) == [range(300)]
+
+
+def test_who_waits_for_a_frame_goes_before_what_is_decoded_ahead(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 200)
+    clip = pictures.Pictures(path)
+    with clip._changed:
+        clip._waiting += 1
+    time.sleep(0.05)  # the frames under way end
+    before = len(clip._kept)
+    time.sleep(0.2)
+    assert len(clip._kept) == before
+    with clip._changed:
+        clip._waiting -= 1
+        clip._changed.notify_all()
+    end = time.monotonic() + 20
+    while len(clip._kept) < 200 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(clip._kept) == 200
+    clip.close()
