@@ -1,13 +1,13 @@
 """How long `vitpose view` takes to answer a seek, over HTTP: `python -m benchmarks.view VIDEO`.
 
-Three ways to ask for a frame that nobody asked for before, as a person does who drags the timeline:
+Three ways to ask for a frame that nobody asked for before:
 
     cold        of a server that has just started and decoded nothing
     meanwhile   every 0.3 s, while the clip is being decoded in the background
     kept        when all of it is decoded
 
-Beside the time of the clock stands the processor's, of server and client: where other work runs, it is what
-a quiet machine would take.
+Beside the time of the clock stands the processor's, of server and client, which is less the work of
+others: near what a quiet machine takes.
 """
 
 import argparse
@@ -74,10 +74,11 @@ def main() -> None:
         "kept": seeks(given.video, order, 0, True),
     }
     print(f"{given.video.name}, {count} frames; milliseconds of the clock (of the processor)")
-    for name, taken in measured.items():
+    for case, taken in measured.items():
         clock, work = np.percentile(taken, [50, 95, 100], axis=0).T
-        said = "  ".join(f"{p} {c:6.1f} ({w:5.1f})" for p, c, w in zip(("p50", "p95", "most"), clock, work))
-        print(f"{name:10} {said}  {len(taken)} seeks")
+        triples = zip(("p50", "p95", "most"), clock, work, strict=True)
+        said = "  ".join(f"{name} {c:6.1f} ({w:5.1f})" for name, c, w in triples)
+        print(f"{case:10} {said}  {len(taken)} seeks")
 
 
 if __name__ == "__main__":

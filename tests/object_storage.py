@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from vitpose.labels.storage import S3Path, place_of
+from vitpose.labels.storage import Place, S3Path, place_of
 
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
@@ -64,6 +64,13 @@ class ObjectStorage:
     def _control(self, what: str) -> str:
         with urlopen(f"http://{self.host}/-/{what}", timeout=20) as answer:
             return answer.read().decode()
+
+
+def contents(place: Place) -> dict[str, bytes]:
+    """All files, by their path from there."""
+    if isinstance(place, S3Path):
+        return {name: (place / name).read()[0] for name in place.listed()}
+    return {p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="session")
@@ -168,8 +175,9 @@ def main() -> None:
         aws_access_key_id="test",
         aws_secret_access_key="test",
     ).create_bucket(Bucket="bucket")
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
-    print(f"127.0.0.1:{proxy.server_port}", flush=True)
+    host = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1"
+    proxy = ThreadingHTTPServer((host, 0), _Proxy)
+    print(f"{host}:{proxy.server_port}", flush=True)
     proxy.serve_forever()
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -180,6 +181,14 @@ def test_a_command_of_the_wiring_names_the_extra(
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert "pip install 'vitpose[pipelines]'" in run.stderr.splitlines()[-1], run.stderr
+
+
+def test_what_is_missing_is_in_the_extra_that_the_message_names(root: Path) -> None:
+    from pipelines.cli.main import OF_EXTRAS
+
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for module, extra in OF_EXTRAS.items():
+        assert any(plain(one).startswith(plain(module)) for one in extras[extra]), (module, extra)
 
 
 def test_every_command_explains_itself_without_the_extra(installed: Path, tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def fetch(url: str, target: Path, *, digest: str = "", licence: str = "", say: S
     except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise FileNotFoundError(f"{url} cannot be fetched ({reason}); {by_hand}") from None
+    except OSError as error:
+        if error.errno is None:  # said above
+            raise
+        told = f"{target} cannot be written ({error})"
+        raise OSError(f"{told}; VITPOSE_CACHE names another folder for what is fetched") from None
     said = f", licence {licence}" if licence else ""
     say(f"{target}: {size / 1e6:.1f} MB, sha256 {total.hexdigest()}{said}")
     return target

@@ -39,12 +39,7 @@ _UPRIGHT = {
 """By orientation, what turns the stored pixels upright; 5 and 7 are transposed besides."""
 
 # (3, 256) float32: the normalised value of every byte, a row a channel.
-_TABLES = np.stack(
-    [
-        ((np.arange(256) / 255 - mean) / std).astype(np.float32)
-        for mean, std in zip(MEAN, STD, strict=True)
-    ]
-)
+_TABLES = ((np.arange(256) / 255 - np.array([MEAN]).T) / np.array([STD]).T).astype(np.float32)
 
 
 def to_model_input(
@@ -107,8 +102,8 @@ def decode_rgb(data: bytes | memoryview, image_wh: tuple[int, int] | None = None
     """An encoded image (JPEG, PNG, ... told by content, not by name) to RGB uint8 (H, W, 3).
 
     Grey and CMYK become RGB, 16 bits become 8, transparency is dropped, the first of several pictures is
-    taken. The pixels are as stored, whatever the EXIF orientation says, unless only the upright picture
-    has the size `image_wh`, width and height in pixels, that the annotations state.
+    taken; HEIC needs pillow-heif. The pixels are as stored, whatever the EXIF orientation says, unless
+    only the upright picture has the size `image_wh`, width and height, that the annotations state.
 
     Raises:
         ValueError: not an image, or a JPEG or PNG without its end (which not every version of OpenCV
@@ -116,6 +111,8 @@ def decode_rgb(data: bytes | memoryview, image_wh: tuple[int, int] | None = None
     """
     if len(data) == 0:
         raise ValueError("the file is empty")
+    if data[4:8] == b"ftyp" and b"hei" in bytes(data[8:40]):
+        return _decode_heic(bytes(data))
     if _is_cut_off(bytes(data)):
         raise ValueError("the image is cut off before its end")
     image = decode_trusted(data)
@@ -180,9 +177,23 @@ def decode_trusted(data: bytes | memoryview) -> NDArray[np.uint8]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f"the image does not decode: {error.err}") from None
+    if image is None and bytes(data[:24]) == b"version https://git-lfs.":
+        raise ValueError("the file is a Git LFS pointer in place of the image; run git lfs pull")
     if image is None:
         raise ValueError("the file is not an image that OpenCV decodes")
     return image  # type: ignore[return-value]
+
+
+def _decode_heic(data: bytes) -> NDArray[np.uint8]:
+    """Upright, as libheif gives it."""
+    try:
+        from pillow_heif import open_heif
+
+        return np.array(open_heif(data).to_pillow().convert("RGB"))
+    except ImportError:
+        raise ValueError("HEIC: pip install pillow-heif, or convert it to JPEG (heif-convert)") from None
+    except (ValueError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"the HEIC image does not decode: {error}") from None
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:

@@ -17,14 +17,14 @@ def list_detectors() -> None:
 
     Example: vitpose detector list
     """
-    from vitpose.video.known_detectors import KNOWN, LICENCE
+    from vitpose.video.known_detectors import KNOWN
 
     for number, known in enumerate(KNOWN):
         place = known.path if known.path.is_file() else f"not fetched; {known.path}"
         default = ", default" if number == 0 else ""
         typer.echo(
-            f"{known.name:20} {known.megabytes:6.1f} MB  AP {known.box_ap:4.1f}  {LICENCE}  "
-            f"sha256 {known.digest}  {place}{default}"
+            f"{known.name:20} {known.megabytes:6.1f} MB  AP {known.box_ap:4.1f}  "
+            f"{known.publisher.licence:12}  sha256 {known.digest[:12]:12}  {place}{default}"
         )
 
 

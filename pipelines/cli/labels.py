@@ -64,6 +64,10 @@ def label(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Crops in a forward pass.")] = 32,
     segment_frames: Annotated[int, typer.Option(help="Frames of a unit of work.")] = 256,
+    sequence_fps: Annotated[
+        float,
+        typer.Option(help="Frames a second of image sequences: folders of numbered images, zip files."),
+    ] = 25.0,
     address: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="A Ray cluster; default RAY_ADDRESS, else this machine."),
@@ -107,11 +111,13 @@ def label(
         raise typer.BadParameter(f"expected at least 1 s, got {time_limit}", param_hint="--time-limit")
     from vitpose.labels.account import bound, told
     from vitpose.labels.filesystems import source_of
-    from vitpose.labels.plan import LabelConfig, check_request, list_videos
+    from vitpose.labels.plan import GROUND_TRUTH, LabelConfig, check_request, list_videos
     from vitpose.labels.storage import place_of
     from vitpose.video.known_detectors import detector_at
 
     source, target = source_of(archive), place_of(out)
+    if boxes not in (None, GROUND_TRUTH):
+        source_of(str(boxes))
     list_videos(source)  # before a detector is fetched
     config = LabelConfig(
         detector=detector_at(detector) if boxes is None else None,
@@ -122,6 +128,7 @@ def label(
         head=head,
         batch_size=batch_size,
         segment_frames=segment_frames,
+        sequence_fps=sequence_fps,
     )
     check_request(config, source)
     if detector == "hog":

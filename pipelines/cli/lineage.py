@@ -15,7 +15,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def trace(
-    labels: Annotated[Path, typer.Argument(help="A label dataset.")],
+    labels: Annotated[
+        str, typer.Argument(metavar="LABELS", help="A label dataset: a folder, or s3://bucket/path.")
+    ],
     row: Annotated[
         str | None, typer.Option(help="VIDEO:FRAME or VIDEO:FRAME:INSTANCE; default the whole dataset.")
     ] = None,
@@ -29,8 +31,9 @@ def trace(
     Example: vitpose trace labels --row people_000.mp4:12:0
     """
     from pipelines.registry import lineage
+    from vitpose.labels.storage import place_of
 
-    found = lineage.trace(labels, None if row is None else lineage.read_row(row), data)
+    found = lineage.trace(place_of(labels), None if row is None else lineage.read_row(row), data)
     if as_json:
         typer.echo(json.dumps(found, indent=1, default=str))
         return
@@ -41,7 +44,9 @@ def trace(
 
 def labels_of(
     model: Annotated[str, typer.Argument(help="models:/NAME/VERSION or models:/NAME@ALIAS.")],
-    folders: Annotated[list[Path], typer.Argument(help="Label datasets, or folders with some below.")],
+    folders: Annotated[
+        list[str], typer.Argument(help="Label datasets, or folders with some below; also s3://.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Find the labels that a model version made.
@@ -51,8 +56,9 @@ def labels_of(
     from pipelines.cli.models import print_table
     from pipelines.registry.lineage import labels_of as find
     from pipelines.registry.versions import find_version
+    from vitpose.labels.storage import place_of
 
-    found = find(find_version(model), folders)
+    found = find(find_version(model), [place_of(folder) for folder in folders])
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -71,7 +77,10 @@ def labels_of(
 def prune(
     name: Annotated[str, typer.Argument(help="A registered model, such as vitpose.")],
     labels: Annotated[
-        list[Path], typer.Option(help="Where your label datasets are: what made one is kept. Repeat it.")
+        list[str],
+        typer.Option(
+            metavar="PLACE", help="Where your label datasets are: what made one is kept. Repeat it."
+        ),
     ],
     refused: Annotated[
         bool, typer.Option("--refused", help="Also what only a refusal of the gate refers to.")
@@ -84,8 +93,10 @@ def prune(
     """
     from pipelines.registry import pruning
     from pipelines.registry.lineage import labelled_weights
+    from vitpose.labels.storage import place_of
 
-    found = pruning.prunable(name, labelled_weights(labels), refused=refused)
+    kept = labelled_weights([place_of(folder) for folder in labels])
+    found = pruning.prunable(name, kept, refused=refused)
     for version in found:
         if remove:
             pruning.remove(version)

@@ -69,6 +69,7 @@ OF_EXTRAS = {
     **dict.fromkeys(("ray", "mlflow", "dvc", "ruamel", "jinja2", "matplotlib", "psutil"), "pipelines"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "openvino": "openvino",
+    "boto3": "s3",
     **dict.fromkeys(("pandas", "tables", "sleap_io", "pynwb", "ndx_pose"), "formats"),
 }
 """Packages that not every installation has, and the extra that brings them."""

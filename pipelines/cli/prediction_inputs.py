@@ -10,7 +10,9 @@ from urllib.parse import unquote, urlsplit
 from vitpose.fetching import Say, cache_folder, fetch
 from vitpose.video.frames import VIDEO_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .ppm".split())
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jp2 .png .webp .bmp .tif .tiff .ppm .pgm .gif .avif .heic .heif".split()
+)
 """Files of a folder with these endings are taken for pictures; a file that is named is taken anyway."""
 RUNS = Path("runs")
 """Where runs go that were not told where."""

@@ -57,7 +57,7 @@ def rule_name(rule: str) -> str:
 
 
 def runs(metrics: Metrics, folder: Path) -> dict[str, str]:
-    """MLflow's run of each model that was pretrained, of each knowledge token, and of each evaluated model."""
+    """MLflow's run of each pretrained model, each knowledge token and each evaluated model, by name."""
     found = {}
     for path in sorted([*folder.glob("mae-*"), *folder.glob("token-*")]):
         found[path.name] = (optional(path / "config.json") or {}).get("provenance", {}).get("run_id")

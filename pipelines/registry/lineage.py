@@ -20,6 +20,7 @@ from pipelines.registry.versions import Version, list_versions
 from vitpose.data.prepared import load_prepared
 from vitpose.files import file_digest
 from vitpose.labels.schema import MANIFEST, read_lineage, read_manifest
+from vitpose.labels.storage import Place, S3Path, at_hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def read_row(text: str) -> Row:
     return Row(video=video, frame_index=numbers[0], instance=numbers[1] if len(numbers) > 1 else None)
 
 
-def trace(labels: Path, row: Row | None, data: Path) -> dict[str, Any]:
+def trace(labels: Place, row: Row | None, data: Path) -> dict[str, Any]:
     """From a label dataset, or a row of it, to the model, its run, commit, data and their sources.
 
     `data` is a prepared folder: its sources are told where it is what the model was trained on.
@@ -61,20 +62,22 @@ def trace(labels: Path, row: Row | None, data: Path) -> dict[str, Any]:
         if entry is None:
             names = ", ".join(e["video"] for e in manifest["videos"][:5])
             raise ValueError(f"{labels} has no video {row.video!r}; it has {names or 'none'}")
-        found |= _row(labels / entry["file"], row)
+        with at_hand(labels / entry["file"]) as path:
+            found |= _row(path, row)
         found["unit"] = next(
             (u for u in entry["units"] if u["start"] <= row.frame_index < u["stop"]), None
         )
         found["video"] = {"name": row.video, "digest": entry["video_digest"]}
     files = [entry] if entry else manifest["videos"][:1]
     if files:
-        found["label_commit"] = read_lineage(labels / files[0]["file"]).get("code_commit")
+        with at_hand(labels / files[0]["file"]) as path:
+            found["label_commit"] = read_lineage(path).get("code_commit")
     model = manifest["model"]
     found["weights_digest"] = model["weights_digest"]
     return {**found, **_of_model(model, data)}
 
 
-def labels_of(version: Version, folders: Sequence[Path]) -> list[dict[str, Any]]:
+def labels_of(version: Version, folders: Sequence[Place]) -> list[dict[str, Any]]:
     """The label datasets in and below `folders`, each with whether this version made it."""
     return [
         {
@@ -85,12 +88,12 @@ def labels_of(version: Version, folders: Sequence[Path]) -> list[dict[str, Any]]
             "frames": sum(video["frames"] for video in manifest["videos"]),
             "persons": sum(video["persons"] for video in manifest["videos"]),
         }
-        for labels in sorted({found for folder in folders for found in _datasets(folder)})
+        for labels in sorted({found for folder in folders for found in _datasets(folder)}, key=str)
         for manifest in [read_manifest(labels)]
     ]
 
 
-def labelled_weights(folders: Sequence[Path]) -> set[str]:
+def labelled_weights(folders: Sequence[Place]) -> set[str]:
     """Digests of the weights that made a label dataset in or below `folders`."""
     return {
         str(read_manifest(labels)["model"]["weights_digest"])
@@ -192,7 +195,13 @@ def _sources(data: Path, digest: str | None) -> dict[str, Any]:
     return {"sources": list(prepared.datasets), "counts": prepared.counts}
 
 
-def _datasets(folder: Path) -> list[Path]:
+def _datasets(folder: Place) -> list[Place]:
+    if isinstance(folder, S3Path):
+        return [
+            folder / name.removesuffix(MANIFEST).rstrip("/")
+            for name in folder.listed()
+            if name.rpartition("/")[2] == MANIFEST
+        ]
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is not a folder; expected label datasets, or a folder with some"

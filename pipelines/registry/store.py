@@ -64,9 +64,7 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
 
     Raises `ValueError` where what comes back is not what was sent.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
 
     run = None
     with contextlib.suppress(MlflowException):
@@ -78,30 +76,41 @@ def upload(client: "MlflowClient", experiment: str, folder: Path, run_id: str | 
         model_type="pose",
         tags={WRITER: writer()},
     )
-    with artifact_storage(str(folder)):
-        flavor = Model(model_id=logged.model_id, run_id=run)
-        with tempfile.TemporaryDirectory() as scratch:
-            served = write_environment(Path(scratch))
-            flavor.add_flavor(
-                "python_function",
-                loader_module="pipelines.mlflow_model",
-                python_version=platform.python_version(),
-                **({"env": {"virtualenv": ENVIRONMENT}} if served else {}),
-            )
-            flavor.save(str(Path(scratch) / "MLmodel"))
-            client.log_model_artifacts(logged.model_id, scratch)
-        for file in FILES:
-            client.log_model_artifact(logged.model_id, str(folder / file))
-        with tempfile.TemporaryDirectory() as scratch:
-            mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
-            for file in FILES:
-                if file_digest(Path(scratch) / file) != file_digest(folder / file):
-                    client.finalize_logged_model(logged.model_id, "FAILED")
-                    raise ValueError(
-                        f"{file} of {folder} came back from MLflow changed; check its artifact storage"
-                    )
+    try:
+        with artifact_storage(str(folder)):
+            _send(client, logged.model_id, run, folder)
+    except (OSError, ValueError):  # where it is the server that is away, the next registration sweeps
+        with contextlib.suppress(MlflowException):
+            client.delete_logged_model(logged.model_id)
+        raise
     client.finalize_logged_model(logged.model_id, "READY")
     return logged.model_id
+
+
+def _send(client: "MlflowClient", model_id: str, run: str | None, folder: Path) -> None:
+    import mlflow
+    from mlflow.models import Model
+
+    flavor = Model(model_id=model_id, run_id=run)
+    with tempfile.TemporaryDirectory() as scratch:
+        served = write_environment(Path(scratch))
+        flavor.add_flavor(
+            "python_function",
+            loader_module="pipelines.mlflow_model",
+            python_version=platform.python_version(),
+            **({"env": {"virtualenv": ENVIRONMENT}} if served else {}),
+        )
+        flavor.save(str(Path(scratch) / "MLmodel"))
+        client.log_model_artifacts(model_id, scratch)
+    for file in FILES:
+        client.log_model_artifact(model_id, str(folder / file))
+    with tempfile.TemporaryDirectory() as scratch:
+        mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=scratch)
+        for file in FILES:
+            if file_digest(Path(scratch) / file) != file_digest(folder / file):
+                raise ValueError(
+                    f"{file} of {folder} came back from MLflow changed; check its artifact storage"
+                )
 
 
 def upload_predictions(client: "MlflowClient", model_id: str, predictions: Path) -> None:

@@ -136,7 +136,8 @@ def prepare(config: PrepareConfig, image_hw: tuple[int, int], *, out: Path) -> d
     digests += [f"{name} {found[name]['data_digest']}" for name in sorted(found)]
     if len(digests) > 1:
         result["data_digest"] = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    _save(main, result, tuple(heads), drawn=main.drawn and all(one.drawn for one in heads.values()))
+    drawn = all(one.drawn for one in (main, *heads.values()))
+    _save(main, result, drawn=drawn, heads=tuple(heads))
     return {**result, "heads": found} if heads else result
 
 
@@ -207,9 +208,7 @@ def _write_part(
     }
 
 
-def _save(
-    part: _Part, result: dict[str, Any], heads: tuple[str, ...] = (), *, drawn: bool
-) -> None:
+def _save(part: _Part, result: dict[str, Any], *, drawn: bool, heads: tuple[str, ...] = ()) -> None:
     """Write dataset.json, which says that the folder is whole."""
     prepared = PreparedDataset(
         digest=result["data_digest"],

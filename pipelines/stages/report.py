@@ -109,7 +109,11 @@ def report(inputs: Inputs) -> str:
         analysis=analysis(metrics, shown, inputs.plots, colors),
         worst=_picture(inputs.plots / (shown or "") / "worst.jpg"),
         distillation=distillation(metrics, inputs.folder),
-        galleries={n: p for n in metrics if (p := _picture(inputs.plots / n / "gallery.jpg"))},
+        galleries={
+            n: p
+            for n in sorted(metrics, key=lambda name: name != shown)  # whose weaknesses are shown, first
+            if (p := _picture(inputs.plots / n / "gallery.jpg"))
+        },
         reconstructions={
             n: p for n in maes if (p := _picture(inputs.folder / n / "reconstructions.jpg"))
         },

@@ -5,7 +5,8 @@ Afterwards the teacher's loss is worked out on the same people with the token an
 that no step has seen; a token that does not lower it is refused.
 
 Reads the prepared data and the teacher's model folder; writes a model folder of kind `token` with its
-history.json and a picture of where the token looks. With `epochs: 0`, where no student wants one, the folder says so and no more.
+history.json and a picture of where the token looks. With `epochs: 0`, where no student wants one, the
+folder says so and no more.
 """
 
 import argparse
@@ -177,7 +178,7 @@ def learn(
 
 
 def attention(model: PoseModel, crops: CropShards, count: int = 8) -> np.ndarray:
-    """One picture, RGB: a column for each of `count` people, as they are and brighter where the token looks.
+    """One picture, RGB: a column for each of `count` people, as they are, and lit where the token looks.
 
     Full brightness is the place that it looks at most in that crop.
     """
@@ -186,8 +187,8 @@ def attention(model: PoseModel, crops: CropShards, count: int = 8) -> np.ndarray
     views = [plain_view(crops[index], (width, height)) for index in range(0, len(crops), step)][:count]
     shares = token_attention(model, torch.from_numpy(to_model_input(views))).numpy()
     lit = []
-    for view, share in zip(views, shares, strict=True):
-        light = cv2.resize(share / share.max(), (width, height), interpolation=cv2.INTER_CUBIC)
+    for view, seen in zip(views, shares, strict=True):
+        light = cv2.resize(seen / seen.max(), (width, height), interpolation=cv2.INTER_CUBIC)
         lit.append((view * (0.1 + 0.9 * light.clip(0, 1)[..., None])).astype(np.uint8))
     return np.concatenate([np.concatenate(row, axis=1) for row in (views, lit)], axis=0)
 

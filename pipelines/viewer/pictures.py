@@ -1,8 +1,9 @@
 """Frames of a video as JPEG, by index: what a browser's own player cannot do exactly.
 
-Frames come from `vitpose.video.frames`, so picture and row have the same index by construction. A frame far
-from a keyframe costs as much as all between, so what was decoded is kept, and the clip is decoded from
-the moment it is opened, by threads that stand still while somebody waits for a frame. Knows no labels.
+Frames come from `vitpose.video.frames`, so picture and row have the same index by construction. A frame
+far from a keyframe costs as much as all between, so what was decoded is kept, and the clip is decoded
+from the moment it is opened, by threads that stand still while somebody waits for a frame. Knows no
+labels.
 """
 
 import atexit

@@ -192,7 +192,7 @@ class Site:
         return found
 
     def begin(self) -> None:
-        """Open the first video, which is then decoded while the page loads; one that is not there waits."""
+        """Open the first video, so that it is decoded while the page loads."""
 
         def first() -> None:
             with suppress(NoSuchPath):

@@ -35,6 +35,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     files = Files(tmp_path / "served")
     monkeypatch.setenv("HF_ENDPOINT", files.address)
     monkeypatch.setenv("VITPOSE_TORCHVISION_ENDPOINT", files.address)
+    monkeypatch.setenv("VITPOSE_YOLOX_ENDPOINT", files.address)
     monkeypatch.setenv("VITPOSE_CACHE", str(tmp_path / "cache"))
     yield files
     files.stop()

@@ -14,6 +14,7 @@ from vitpose.fetching import fetch
 from vitpose.files import file_digest
 from vitpose.models.sizes import SIZES
 from vitpose.models.weights import load_model
+from vitpose.pixels import decode_rgb
 from vitpose.video import known_detectors
 from vitpose.video.detectors import make_detector
 from vitpose.video.known_detectors import KNOWN, detector_at, fetch_detector
@@ -84,7 +85,7 @@ def test_a_fetched_detector_detects(served: Files, monkeypatch: pytest.MonkeyPat
     torch.save(network.state_dict(), served.folder / "weights.pth")
     name = f"ssdlite-{file_digest(served.folder / 'weights.pth')[:8]}.pth"
     (served.folder / "weights.pth").rename(served.folder / name)
-    known = replace(KNOWN[1], file=name)
+    known = replace(KNOWN[1], file=name, digest=name.removesuffix(".pth")[-8:])
     monkeypatch.setattr(known_detectors, "KNOWN", (known,))
     spec = detector_at("ssdlite", lambda line: None)
     assert spec == detector_at(None) == fetch_detector(known)
@@ -97,11 +98,27 @@ def test_a_fetched_detector_detects(served: Files, monkeypatch: pytest.MonkeyPat
 def test_known_detectors_are_torchvisions_own() -> None:
     from torchvision.models import get_model_weights
 
-    for known in KNOWN:
+    for known in KNOWN[:3]:
         weights = get_model_weights(known.network).DEFAULT
-        assert weights.url == f"{known_detectors.SOURCE}/{known.file}"
+        assert weights.url == f"{known_detectors.TORCHVISION.address}/{known.file}"
         assert weights.meta["_metrics"]["COCO-val2017"]["box_map"] == known.box_ap
-        assert len(known.digest) == 8
+        assert f"-{known.digest}.pth" in known.file and len(known.digest) == 8
+
+
+def test_yolox_is_pinned_by_its_whole_digest_and_finds_people(
+    served: Files, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yolox = [known for known in KNOWN if known.publisher is known_detectors.YOLOX]
+    assert [one.name for one in yolox] == ["yolox-nano", "yolox-tiny", "yolox-s"]
+    assert all(len(bytes.fromhex(one.digest)) == 32 for one in yolox)
+    network = (shared_data / "models/yolox_nano_416x416.onnx").read_bytes()
+    (served.folder / "yolox_nano.onnx").write_bytes(network)
+    with pytest.raises(ValueError, match="begins with c789161e"):  # exported anew: another file
+        detector_at("yolox-nano", lambda line: None)
+    known = replace(yolox[0], digest=file_digest(served.folder / "yolox_nano.onnx"))
+    monkeypatch.setattr(known_detectors, "KNOWN", (known,))
+    photo = decode_rgb(next(iter(sorted((shared_data / "coco_mini").rglob("*.jpg")))).read_bytes())
+    assert make_detector(detector_at("yolox-nano", lambda line: None))(photo).above(0.5).scores.size
 
 
 def test_a_connection_that_breaks_leaves_nothing(served: Files, tmp_path: Path) -> None:
@@ -123,6 +140,13 @@ def test_a_connection_that_breaks_leaves_nothing(served: Files, tmp_path: Path) 
     assert not (tmp_path / "cache" / "x.pth").exists()
     assert list((tmp_path / "cache").iterdir()) == []
     listening.close()
+
+
+def test_a_cache_that_cannot_be_written_is_said_with_the_remedy(served: Files, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (served.folder / "x.pth").touch()
+    with pytest.raises(OSError, match="cannot be written .*; VITPOSE_CACHE names another"):
+        fetch(f"{served.address}/x.pth", tmp_path / "file" / "x.pth", say=lambda line: None)
 
 
 @pytest.mark.parametrize("address", ["hf:only-a-name", "hf:../../etc", "https://host.example"])

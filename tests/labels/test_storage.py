@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.labelling import CONFIG, label_here, write_archive, write_model
-from tests.object_storage import ObjectStorage
+from tests.object_storage import ObjectStorage, contents
 from vitpose.labels import fetched as fetching
 from vitpose.labels import patience
 from vitpose.labels import storage as storing
 from vitpose.labels.attempts import ATTEMPTS, GivenUp, attempt
-from vitpose.labels.fetched import fetched
-from vitpose.labels.filesystems import FilesystemPath, source_of
+from vitpose.labels.filesystems import source_of
 from vitpose.labels.merge import merge_video, sweep, video_entry
-from vitpose.labels.plan import LabelConfig, Plan, list_videos, plan_video, unit_file
+from vitpose.labels.plan import Plan, list_videos, plan_video, unit_file
 from vitpose.labels.storage import Place, S3Path, at_hand, place_of, whole
 from vitpose.labels.unit import UnitWorker
 from vitpose.labels.verify import verify
@@ -36,12 +35,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     return fetching.cache_folder()
-
-
-def contents(place: Place) -> dict[str, bytes]:
-    if isinstance(place, S3Path):
-        return {name: (place / name).read()[0] for name in place.listed()}
-    return {p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()}
 
 
 def worker_of(archive: Place, out: Place, model: Path, plan: Plan) -> UnitWorker:
@@ -77,40 +70,6 @@ def test_labels_in_object_storage_are_those_of_a_folder(
     assert [p.name for p in own_cache.rglob("*.mp4")] == ["broken.mp4"]  # no unit was its last
 
 
-def test_boxes_in_object_storage_are_those_of_a_folder(
-    model: Path, tmp_path: Path, storage: ObjectStorage
-) -> None:
-    archive = write_archive(tmp_path / "archive", count=1, frames=6)
-    boxes = tmp_path / "boxes"
-    boxes.mkdir()
-    (boxes / "people_000.txt").write_text("1,1,10,10,30,40,0.9\n4,1,20,10,30,40,0.8\n")
-    storage.put(boxes, "boxes")
-    config = LabelConfig(boxes=str(boxes), segment_frames=4)
-    label_here(archive, model, tmp_path / "out", config)
-    remote = LabelConfig(boxes=storage.uri("boxes"), segment_frames=4)
-    label_here(archive, model, storage.place("out"), remote)
-    assert contents(storage.place("out")) == contents(tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="no boxes at s3://bucket/"):
-        label_here(archive, model, tmp_path / "none", LabelConfig(boxes=storage.uri("none")))
-
-
-def test_an_archive_on_another_filesystem_is_read_as_a_folder(model: Path, tmp_path: Path) -> None:
-    """fsspec's local driver, which pyarrow sees as any other of fsspec's."""
-    archive = write_archive(tmp_path / "archive", count=1, frames=6)
-    (tmp_path / "boxes").mkdir()
-    (tmp_path / "boxes" / "people_000.txt").write_text("1,1,10,10,30,40,0.9\n")
-    for name, config in (("truth", CONFIG), ("boxes", LabelConfig(boxes=str(tmp_path / "boxes")))):
-        label_here(archive, model, tmp_path / name, config)
-        there = source_of(f"fsspec+file://{archive}")
-        assert isinstance(there, FilesystemPath) and list_videos(there) == ["people_000.mp4"]
-        if name == "boxes":
-            config = LabelConfig(boxes=f"fsspec+file://{tmp_path / 'boxes'}")
-        label_here(there, model, tmp_path / f"{name}-read", config)
-        assert contents(tmp_path / f"{name}-read") == contents(tmp_path / name)
-    with pytest.raises(ValueError, match="holds no video"):
-        list_videos(source_of(f"fsspec+file://{tmp_path / 'none'}"))
-
-
 def race(worker: UnitWorker, plan: Plan, barrier: object, said: object) -> None:
     storing._CLIENTS.clear()  # connections are not shared over a fork
     barrier.wait(60)  # type: ignore[attr-defined]
@@ -144,9 +103,10 @@ def test_of_two_workers_at_one_unit_one_is_first_and_both_go_on(
     assert 200 in once and set(once) <= {200, 412}
 
 
-@pytest.mark.parametrize("moment", ["before its rows", "behind its rows", "while merging"])
+@pytest.mark.parametrize("alone", [False, True], ids=["a unit of several", "a short video"])
+@pytest.mark.parametrize("moment", ["before", "behind", "while merging"])
 def test_a_worker_killed_anywhere_leaves_what_the_next_run_completes(
-    model: Path, tmp_path: Path, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, moment: str
+    model: Path, tmp_path: Path, storage: ObjectStorage, moment: str, alone: bool
 ) -> None:
     archive = write_archive(tmp_path / "archive", count=1, frames=8)
     plan, _, _ = label_here(archive, model, tmp_path / "out")
@@ -159,21 +119,27 @@ def test_a_worker_killed_anywhere_leaves_what_the_next_run_completes(
         upload = S3Path.upload
 
         def killed(place: S3Path, source: Path, *, once: bool) -> None:
-            of_the_unit = place.name == unit_file(out, unit).name
-            if of_the_unit and moment != "before its rows":
+            if moment == "while merging" and place.name == unit_file(out, unit).name:
+                return upload(place, source, once=once)
+            if moment == "behind":
                 upload(place, source, once=once)
-            if not of_the_unit or moment != "while merging":
-                os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
         S3Path.upload = killed  # type: ignore[method-assign]
-        worker(unit, video if moment == "while merging" else None)
+        worker(unit, video if alone else None)
+        merge_video(video, out, COCO_17.sigmas)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
-    rows = unit_file(out, unit)
-    assert rows.is_file() == (moment != "before its rows")
-    assert not (out / video.file).is_file()
+    there = {unit_file(out, unit).name, video.file} & {
+        name.removeprefix("units/") for name in out.listed()
+    }
+    late = {"before": set(), "behind": {video.file if alone else unit_file(out, unit).name}}
+    assert there == late.get(moment, set() if alone else {unit_file(out, unit).name})
     sweep(out)
+    storage.asked()
     status = worker(unit, video)
+    assert len(storage.asked()) <= 8
+    assert merge_video(video, out, COCO_17.sigmas)  # as the run does where unit files are left
     assert status["error"] == "" and status["entry"] == video_entry(video, tmp_path / "out")
     assert contents(out) == {video.file: (tmp_path / "out" / video.file).read_bytes()}
 
@@ -207,6 +173,18 @@ def test_a_file_of_many_parts_is_there_when_it_is_completed_and_not_before(
     with at_hand(target) as path:
         assert path.read_bytes() == content  # who was first
     assert not out._ask("list_multipart_uploads", Key=None).get("Uploads", ())
+
+
+def test_what_is_put_once_stays_and_what_is_not_is_replaced(storage: ObjectStorage) -> None:
+    place = storage.place("out/plan.json")
+    for once, text, there in ((True, "a", "a"), (True, "b", "a"), (False, "c", "c")):
+        with whole(place, once=once) as beside:
+            beside.write_text(text)
+        assert place.read_text() == there
+    with pytest.raises(KeyError), whole(place) as beside:
+        beside.write_text("d")
+        raise KeyError
+    assert place.read_text() == "c"
 
 
 def test_a_unit_that_kills_is_given_up_in_object_storage_too(storage: ObjectStorage) -> None:
@@ -243,32 +221,6 @@ def test_a_storage_that_answers_503_is_waited_for_with_one_line(
     with pytest.raises(patience.Away, match="given up after"):  # and the video is not quarantined
         plan_video(there, "people_000.mp4", {"label": {"segment_frames": 8}})
     storage.away(0)
-
-
-def test_the_cache_of_videos_is_bounded_and_keeps_what_is_read(
-    tmp_path: Path, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, own_cache: Path
-) -> None:
-    monkeypatch.setattr(fetching, "CACHE_BYTES", 2500)
-    monkeypatch.setattr(fetching, "_unseen", 2500)
-    places = [storage.place(f"archive/{name}.mp4") for name in "abcd"]
-    for place in places:
-        place.put(place.name.encode() * 200)  # 1000 bytes
-
-    def cached() -> set[str]:
-        return {path.name for path in own_cache.glob("*/*.mp4")}
-
-    with fetched(places[0]) as first:
-        for place in places[1:]:
-            with fetched(place) as path:
-                assert path.read_bytes() == place.name.encode() * 200 and path.name == place.name
-        assert first.is_file() and cached() == {"a.mp4", "d.mp4"}
-    storage.asked()
-    with fetched(places[3], keep=False):
-        pass
-    assert [method for method, *_ in storage.asked()] == ["HEAD"]  # it was there
-    assert cached() == {"a.mp4"}
-    with pytest.raises(FileNotFoundError, match="nothing at s3://bucket/.*/none.mp4"):
-        fetched(storage.place("none.mp4")).__enter__()
 
 
 def test_an_address_says_what_is_wrong_with_it(storage: ObjectStorage) -> None:

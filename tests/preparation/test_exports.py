@@ -222,12 +222,38 @@ def deeplabcut(folder: Path) -> Path:
     return home / "CollectedData_me.csv"
 
 
-def sleap(folder: Path) -> Path:
+def deeplabcut_h5(folder: Path) -> Path:
+    (folder / "CollectedData_me.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    return folder / "CollectedData_me.h5"
+
+
+def sleap_package(folder: Path) -> Path:
+    """With its pictures inside, and the video gone."""
+    labels = sleap_video(folder)
+    sio = pytest.importorskip("sleap_io")
+    sio.load_slp(str(labels)).save(str(folder / "labels.pkg.slp"), embed="user")
+    labels.unlink()
+    (folder / "mice.avi").unlink()
+    return folder / "labels.pkg.slp"
+
+
+def sleap_video(folder: Path) -> Path:
+    """People of frames 0 and 1 of a video without loss."""
+    sio = pytest.importorskip("sleap_io", reason="the extra formats is not installed")
+    writer = cv2.VideoWriter(str(folder / "mice.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, WH)
+    for name in TRUTH:
+        writer.write(cv2.imread(str(folder / name)))
+        (folder / name).unlink()
+    writer.release()
+    return sleap(folder, sio.Video.from_filename(str(folder / "mice.avi")))
+
+
+def sleap(folder: Path, video: Any = None) -> Path:
     sio = pytest.importorskip("sleap_io", reason="the extra formats is not installed")
     body = sio.Skeleton(
         list(NAMES), edges=[("nose", "left_ear")], symmetries=[("left_ear", "right_ear")], name="mouse"
     )
-    video = sio.Video.from_filename([str(folder / name) for name in TRUTH])
+    video = video or sio.Video.from_filename([str(folder / name) for name in TRUTH])
     frames = []
     for number, places in enumerate(TRUTH.values()):
         array = np.array(places, float)
@@ -267,6 +293,8 @@ CONVERTED = {
     "CVAT for video 1.1": cvat_video,
     "DeepLabCut": deeplabcut,
     "SLEAP": sleap,
+    "SLEAP, frames of a video": sleap_video,
+    "SLEAP, a package (.pkg.slp)": sleap_package,
 }
 REFUSED = {"VGG Image Annotator (VIA)": via, "LabelMe": labelme}
 
@@ -320,6 +348,23 @@ def test_it_is_converted(tool: str, folder: Path) -> None:
     assert run("check", folder / "out.json", "--images", images).exit_code == 0
 
 
+def test_deeplabcuts_h5_is_refused_with_the_file_to_give(folder: Path) -> None:
+    found = run("convert", deeplabcut_h5(folder), "--out", folder / "out.json")
+    assert isinstance(found.exception, ValueError)
+    assert "may hold code; give CollectedData_me.csv" in str(found.exception)
+
+
+@pytest.mark.parametrize("write", [sleap_video, sleap_package])
+def test_a_videos_pictures_are_those_of_its_frames(write: Callable[[Path], Path], folder: Path) -> None:
+    shown = [cv2.imread(str(folder / name)).astype(int) for name in TRUTH]
+    source = write(folder)
+    assert run("convert", source, "--out", folder / "out.json").exit_code == 0
+    images = json.loads((folder / "out.json").read_text())["images"]
+    for one, truth in zip(images, shown, strict=True):
+        assert np.abs(cv2.imread(str(folder / one["file_name"])).astype(int) - truth).mean() < 8
+    assert [one["frame"] for one in images] == [0, 1]
+
+
 @pytest.mark.parametrize("tool", REFUSED)
 def test_it_is_refused_in_words(tool: str, folder: Path) -> None:
     path = REFUSED[tool](folder)
@@ -338,5 +383,5 @@ def test_the_table_in_the_documentation_has_these_rows(root: Path) -> None:
         **dict.fromkeys(READS, "reads"),
         **{tool: f"mended by `--mend {option}`" for tool, (_, option) in MENDED.items()},
         **dict.fromkeys(CONVERTED, "reads through `data convert`"),
-        **dict.fromkeys(REFUSED, "refused"),
+        **dict.fromkeys([*REFUSED, "DeepLabCut, .h5"], "refused"),
     }

@@ -12,6 +12,7 @@ from vitpose.skeletons.human import (
     CROWDPOSE_14,
     LSP_14,
     MPII_16,
+    POSETRACK_15,
     POSETRACK_17,
     Skeleton,
     keypoint_map,
@@ -124,6 +125,21 @@ def test_heads_and_necks_are_the_same_only_where_they_mean_it() -> None:
     assert "thorax" not in named(AIC_14, MPII_16) and "pelvis" not in named(AIC_14, MPII_16)
     assert named(POSETRACK_17, LSP_14).keys() == {*LIMBS, "head_top"}
     assert named(POSETRACK_17, COCO_17).keys() == {*LIMBS, "nose", "left_ear", "right_ear"}
+
+
+def test_posetrack_without_ears_is_the_rest_of_it() -> None:
+    whole, kept = POSETRACK_17, [*range(3), *range(5, 17)]
+    assert POSETRACK_15.keypoints == tuple(whole.keypoints[k] for k in kept)
+    assert POSETRACK_15.sigmas == tuple(whole.sigmas[k] for k in kept)
+    names = POSETRACK_15.keypoints
+    for mine, theirs in (
+        (POSETRACK_15.limbs, whole.limbs),
+        (POSETRACK_15.flip_pairs, whole.flip_pairs),
+        ([(k,) for k in POSETRACK_15.upper_body], [(k,) for k in whole.upper_body]),
+    ):
+        spelled = [tuple(whole.keypoints[k] for k in one) for one in theirs]
+        left = [one for one in spelled if not any("ear" in name for name in one)]
+        assert [tuple(names[k] for k in one) for one in mine] == left
 
 
 def test_the_whole_body_begins_with_cocos() -> None:

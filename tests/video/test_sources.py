@@ -31,7 +31,7 @@ def zipped(folder: Path, target: Path) -> Path:
     with zipfile.ZipFile(target, "w") as file:
         for path in sorted(folder.rglob("*")):
             file.write(path, path.relative_to(folder.parent))
-        file.writestr("__MACOSX/seq/._frame_1.png", b"of a Mac")
+        file.writestr("__MACOSX/seq/frame_1.png", b"of a Mac")
     return target
 
 

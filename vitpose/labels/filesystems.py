@@ -27,7 +27,7 @@ class FilesystemPath:
         return f"{self.uri}/{self.inside}".rstrip("/")
 
     def __truediv__(self, name: str) -> "FilesystemPath":
-        return replace(self, inside=f"{self.inside}/{name}".lstrip("/"))
+        return replace(self, inside=f"{self.inside}/{name}".strip("/"))
 
     @property
     def name(self) -> str:
@@ -96,8 +96,8 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     except (ValueError, OSError, ImportError) as error:
         said = str(error).splitlines()[0]
         raise ValueError(
-            f"{uri} is an address that cannot be read ({said}); expected s3://, gs://, abfss://, hdfs://, "
-            "or fsspec+SCHEME:// where fsspec's driver is installed; or copy or mount it, and give its path"
+            f"{uri} is an address that cannot be read ({said}); expected s3://, gs://, abfss://, hdfs:// "
+            "or fsspec+SCHEME:// with a driver of fsspec; or copy or mount it, and give its path"
         ) from None
     return filesystem, path.rstrip("/")
 

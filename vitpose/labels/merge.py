@@ -46,13 +46,18 @@ def merge_video(video: VideoPlan, out: Place, sigmas: Sequence[float]) -> bool:
                 paths = [stack.enter_context(at_hand(unit)) for unit in units]
                 if not all(path.is_file() for path in paths):
                     return False
-                beside = stack.enter_context(whole(target, once=True))
-                _write(beside, video, paths, sigmas)
+                put_together(video, paths, out, sigmas)
         except FileNotFoundError:  # no unit, or another process put them together just now
             return target.is_file()
     for unit in units:
         unit.unlink(missing_ok=True)
     return True
+
+
+def put_together(video: VideoPlan, units: Sequence[Path], out: Place, sigmas: Sequence[float]) -> None:
+    """Write a video's label file from local files of all its units, in order."""
+    with whole(out / video.file, once=True) as beside:
+        _write(beside, video, units, sigmas)
 
 
 def _write(target: Path, video: VideoPlan, units: Sequence[Path], sigmas: Sequence[float]) -> None:
@@ -157,7 +162,8 @@ def known_entries(out: Place) -> dict[str, Any]:
 def video_entry(video: VideoPlan, out: Place) -> dict[str, Any]:
     """What the manifest says of a video whose label file is there."""
     with at_hand(out / video.file) as path:
-        status = pq.read_table(path, columns=["status"])["status"]
+        with pq.ParquetFile(path) as file:
+            status = file.read(columns=["status"], use_threads=False)["status"]
         units = read_lineage(path)["units"]
         sha256 = file_digest(path)
     return {

@@ -53,7 +53,7 @@ class S3Path:
         return f"s3://{self.bucket}/{self.key}".rstrip("/")
 
     def __truediv__(self, name: str) -> "S3Path":
-        return replace(self, key=f"{self.key}/{name}".lstrip("/"))
+        return replace(self, key=f"{self.key}/{name}".strip("/"))
 
     def with_suffix(self, suffix: str) -> "S3Path":
         """As of a path."""
@@ -229,8 +229,8 @@ def place_of(given: str | Place) -> Place:
     if not given.startswith("s3:/"):
         if ADDRESS.match(given.removeprefix("file://")):
             raise ValueError(
-                f"{given} is an address where labels are not kept, which needs a folder or s3://; copy or "
-                "mount it, and give its path"
+                f"{given} is an address where labels are not kept; give a folder or s3://bucket/path, or "
+                "copy or mount it, and give its path"
             )
         return Path(given.removeprefix("file://"))
     parts = urlsplit(given, allow_fragments=False)

@@ -4,10 +4,11 @@ The process that decodes a segment also detects and poses; only a small status l
 what spreads units over machines.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
@@ -21,7 +22,7 @@ from vitpose.labels.account import CPU, WALL, nothing, spent, timed
 from vitpose.labels.attempts import GivenUp, attempt, give_up, mark_of, never_lost
 from vitpose.labels.fetched import boxes_at_hand, fetched
 from vitpose.labels.filesystems import Source
-from vitpose.labels.merge import merge_video, video_entry
+from vitpose.labels.merge import merge_video, put_together, video_entry
 from vitpose.labels.plan import (
     LabelConfig,
     Unit,
@@ -33,7 +34,7 @@ from vitpose.labels.plan import (
 )
 from vitpose.labels.posing import detected, posed, rows_of
 from vitpose.labels.schema import encode_rows, rows_digest
-from vitpose.labels.storage import Place
+from vitpose.labels.storage import Place, S3Path
 from vitpose.video.ahead import ahead
 from vitpose.video.boxes import FrameBoxes, read_boxes
 from vitpose.video.detections import NO_BOXES, Boxes, Detector
@@ -107,16 +108,21 @@ class UnitWorker:
             "entry": None,
         }
         target = unit_file(self.out, unit)
+        # In object storage a file for the unit would double what a short video asks of it.
+        at_once = whole if isinstance(self.out, S3Path) else None
         cpu = process_time()
         with spent(seconds, WALL):
             try:
-                there = target.is_file() or (whole is not None and (self.out / whole.file).is_file())
+                there = whole is not None and (self.out / whole.file).is_file()
+                there = there or (at_once is None and target.is_file())
                 if not there:
-                    status["persons"] = self._label(unit, target, self._predictor, seconds)
-                mark_of(target).unlink(missing_ok=True)
+                    status["persons"] = self._label(unit, target, at_once, self._predictor, seconds)
+                if isinstance(target, Path):  # in object storage the driver did, where there was one
+                    mark_of(target).unlink(missing_ok=True)
                 if whole is not None:
                     with spent(seconds, "write"):
-                        merge_video(whole, self.out, self._predictor.skeleton.sigmas)
+                        if at_once is None:
+                            merge_video(whole, self.out, self._predictor.skeleton.sigmas)
                         status["entry"] = video_entry(whole, self.out)
             except Exception as error:  # whatever one unit meets must not end the job: it is reported
                 said = without_path(error, video_path(self.archive, unit.video))
@@ -127,9 +133,17 @@ class UnitWorker:
         return status
 
     def _label(
-        self, unit: Unit, target: Place, predictor: PosePredictor, seconds: dict[str, float]
+        self,
+        unit: Unit,
+        target: Place,
+        video: VideoPlan | None,
+        predictor: PosePredictor,
+        seconds: dict[str, float],
     ) -> int:
-        """What waits for object storage is outside the attempt, whose time limit it is not."""
+        """Write a unit's rows, or where `video` is given its label file of this unit alone.
+
+        What waits for object storage is outside the attempt, whose time limit it is not.
+        """
         with ExitStack() as stack:
             last = unit.segment.stop_pts is None and unit.segment.start_pts is not None
             with spent(seconds, "decode"):
@@ -137,12 +151,22 @@ class UnitWorker:
                 path = stack.enter_context(fetched(source, keep=not last))
             with spent(seconds, "detect"):
                 boxes = None if self._detector is not None else self._boxes_of(unit.video)
-            beside = stack.enter_context(storage.whole(target, once=True))
+            if video is None:
+                beside = stack.enter_context(storage.whole(target, once=True))
+            else:
+                beside = stack.enter_context(self._alone(video, predictor))
             with attempt(target, self.stall_s, self.machine, self.is_lost) as progress:
                 persons = self._make(unit, path, boxes, beside, predictor, seconds, progress)
             with spent(seconds, "write"):
                 stack.close()
         return persons
+
+    @contextmanager
+    def _alone(self, video: VideoPlan, predictor: PosePredictor) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="vitpose-") as folder:
+            beside = Path(folder) / "unit.parquet"
+            yield beside
+            put_together(video, [beside], self.out, predictor.skeleton.sigmas)
 
     def _make(
         self,

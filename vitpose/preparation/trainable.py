@@ -74,8 +74,7 @@ def measurable(val: PersonSet, lost: Sequence[Rejected]) -> Skeleton:
         names = " and ".join(skeleton.keypoints[k] for k in ends)
         raise ValueError(
             f"skeleton {skeleton.name!r} is measured from {names}, and nobody held out has both "
-            f"labelled; "
-            'name other keypoints as its normaliser, or "box"'
+            'labelled; name other keypoints as its normaliser, or "box"'
         )
     return replace(skeleton, normaliser=())
 

@@ -18,6 +18,7 @@ from vitpose.skeletons.human import (
     DEFAULT_SIGMA,
     LSP_14,
     MPII_16,
+    POSETRACK_15,
     POSETRACK_17,
     Skeleton,
     skeleton_from_dict,
@@ -32,6 +33,7 @@ PUBLISHED = (
     MPII_16,
     CROWDPOSE_14,
     LSP_14,
+    POSETRACK_15,
     POSETRACK_17,
     AP10K_17,
 )

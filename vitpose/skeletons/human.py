@@ -275,3 +275,16 @@ POSETRACK_17 = Skeleton(
     upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
 )  # fmt: skip
 """PoseTrack 2018 (Andriluka et al., CVPR 2018)."""
+
+POSETRACK_15 = Skeleton(
+    name="posetrack15",
+    keypoints=(*POSETRACK_17.keypoints[:3], *POSETRACK_17.keypoints[5:]),
+    flip_pairs=((3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14)),
+    sigmas=(*POSETRACK_17.sigmas[:3], *POSETRACK_17.sigmas[5:]),
+    limbs=(
+        (13, 11), (11, 9), (14, 12), (12, 10), (9, 10), (3, 9), (4, 10), (3, 5), (4, 6), (5, 7), (6, 8),
+        (0, 1), (0, 2), (1, 3), (1, 4),
+    ),
+    upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8),
+)  # fmt: skip
+"""The same without ears, which nobody has in PoseTrack's files: the joints that it is measured on."""

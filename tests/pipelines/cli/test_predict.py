@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
@@ -212,3 +213,26 @@ def test_a_model_of_drawn_people_says_so_in_one_line(
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert done.exit_code == 0 and done.stderr.count("trained on drawn people only") == lines
     assert done.stderr.count("\n") == lines
+
+
+@pytest.mark.parametrize(
+    "name", ["line\nbreak.jpg", "snö ☃ 1.jpeg", "-dash.PNG", "a.b.c.webp", "'q\".tif"]
+)
+def test_a_picture_may_be_called_anything_and_is_told_by_its_content(model: Path, name: str) -> None:
+    png = cv2.imencode(".png", np.full((80, 60, 3), 200, np.uint8))[1].tobytes()
+    Path("odd").mkdir()
+    Path("odd", name).write_bytes(png)
+    predict(model, "odd", "--out", "out", "--save", "overlay,coco,csv")
+    images = json.loads(Path("out/images.json").read_text())["images"]
+    assert [one["file_name"] for one in images] == [name]
+    assert cv2.imread(str(Path("out", name).with_suffix(".png"))).shape == (80, 60, 3)
+    with Path("out/results.csv").open(newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [name]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "avif", "jp2", "webp"])
+def test_a_folders_pictures_of_every_kind_are_seen(model: Path, suffix: str) -> None:
+    Path("kinds").mkdir()
+    Image.new("RGB", (60, 80), (9, 99, 200)).save(f"kinds/a.{suffix}")
+    predict(model, "kinds", "--out", "out")
+    assert Path("out/a.png").is_file()

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(why_not()), reason=why_n
 CLIPS, UNITS_A_CLIP = 40, 6
 EVENTS = ["driver"] * 5 + ["actor"] * 5 + ["raylet"] * 4 + ["cut"] * 3 + ["power"] * 2 + ["join"]
 DEADLINE_S = 540
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 class Site:
@@ -34,6 +35,7 @@ class Site:
         self.rays: dict[str, Any] = {}
         self.driver: Any = None
         self.drivers = 0
+        self.begun = ("", "")
         until(lambda: self.head.processes("raylet/raylet"), "the head")
 
     def join(self) -> None:
@@ -46,22 +48,39 @@ class Site:
             process.send_signal(signal.SIGKILL)
         self.rays[worker.name] = worker.ray("--address", f"{self.head.address}:{PORT}", "--num-cpus", "1")
 
-    def start(self, out: str, pause: float) -> None:
+    def storage(self) -> str:
+        """URI of a folder in an S3 that runs on the head."""
+        self.head.run(
+            sys.executable, "-m", "tests.object_storage", self.head.address, log="s3", cwd=self.folder
+        )
+        until(lambda: ":" in self.log("s3"), "the storage")
+        options = f"endpoint_override={self.log('s3').strip()}&scheme=http&region=us-east-1"
+        return f"s3://bucket/labels?{options}"
+
+    def fetch(self, uri: str, target: str) -> None:
+        """What is in a folder of the storage, as a folder here."""
+        code = (
+            "import sys; from pathlib import Path; from vitpose.labels.storage import place_of\n"
+            "place = place_of(sys.argv[1])\n"
+            "for name in place.listed():\n"
+            "    (Path(sys.argv[2]) / name).parent.mkdir(parents=True, exist_ok=True)\n"
+            "    (place / name).download(Path(sys.argv[2]) / name)\n"
+        )
+        got = self.head.run(sys.executable, "-c", code, uri, target, log="fetch", cwd=self.folder, **KEYS)
+        assert got.wait(DEADLINE_S) == 0, self.log("fetch")
+
+    def start(self, log: str, out: str) -> None:
         command = [sys.executable, "-m", "tests.pipelines.cluster.slowly", "label", "archive"]
         command += ["--model", "model", "--boxes", "ground_truth", "--out", out, "--segment-frames", "4"]
         command += ["--address", f"{self.head.address}:{PORT}"]
         self.drivers += 1
-        self.driver = self.head.run(
-            *command, log=f"driver-{out}", cwd=self.folder,
-            VITPOSE_TEST_PAUSE=str(pause), VITPOSE_THREADS="1",
-        )  # fmt: skip
+        self.driver = self.head.run(*command, log=log, cwd=self.folder, VITPOSE_THREADS="1", **KEYS)
+        self.begun = (log, out)
 
-    def done(self, out: str) -> int:
-        """Units whose rows are there."""
-        folder = self.folder / out
-        return len(list((folder / "units").glob("[!.]*.parquet"))) + UNITS_A_CLIP * len(
-            list((folder / "videos").glob("[!.]*.parquet"))
-        )
+    def done(self) -> int:
+        """Units that a process began."""
+        found = [path.read_text().splitlines() for path in (self.folder / "who").iterdir()]
+        return len({unit for units in found for unit in units})
 
     def log(self, name: str) -> str:
         return (self.network.folder / f"{name}.log").read_text()[-3000:]
@@ -74,7 +93,7 @@ def strike(site: Site, event: str, chance: random.Random) -> str:
         for process in site.head.processes("cluster.slowly"):
             process.send_signal(signal.SIGKILL)
         site.driver.wait()
-        site.start("out", 0.4)
+        site.start(*site.begun)
         return "driver"
     if event == "actor":
         found = [p for one in site.workers for p in one.processes("ray::MapWorker")]
@@ -103,10 +122,14 @@ def strike(site: Site, event: str, chance: random.Random) -> str:
     return f"{event} {worker.name}"
 
 
-def test_whatever_fails_the_labels_are_those_of_a_quiet_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_whatever_fails_the_labels_are_those_of_a_quiet_run(tmp_path: Path, where: str) -> None:
+    if where == "s3":
+        pytest.importorskip("moto", reason="object storage is tested with moto: pip install 'moto[s3]'")
     write_model(tmp_path / "model")
     write_archive(tmp_path / "archive", count=CLIPS, frames=4 * UNITS_A_CLIP)
-    (tmp_path / "logs").mkdir()
+    for name in ("logs", "who"):
+        (tmp_path / name).mkdir()
     chance = random.Random(7)
     events = chance.sample(EVENTS, len(EVENTS))
     began = time.monotonic()
@@ -114,24 +137,26 @@ def test_whatever_fails_the_labels_are_those_of_a_quiet_run(tmp_path: Path) -> N
         site = Site(tmp_path, network)
         site.join()
         site.join()
-        site.start("quiet", 0)
-        assert site.driver.wait(DEADLINE_S) == 0, site.log("driver-quiet")
+        site.start("quiet", "quiet")
+        assert site.driver.wait(DEADLINE_S) == 0, site.log("quiet")
         print(f"{time.monotonic() - began:.0f} s: the quiet run has ended", flush=True)
-        site.start("out", 0.4)
-        for number, event in enumerate(events):
-            due = 8 * (number + 1)
-            until(
-                lambda due=due: site.done("out") >= due or site.driver.poll() is not None, f"{due} units"
-            )
-            assert site.driver.poll() is None, site.log("driver-out")
-            at, done = time.monotonic() - began, site.done("out")
+        (tmp_path / "slowly").write_text("0.4")
+        out = site.storage() if where == "s3" else "out"
+        site.start("driver", out)
+        for event in events:
+            due = site.done() + 5
+            until(lambda due=due: site.done() >= due or site.driver.poll() is not None, f"{due} units")
+            assert site.driver.poll() is None, site.log("driver")
+            at, done = time.monotonic() - began, site.done()
             print(f"{at:.0f} s, {done} units: {strike(site, event, chance)}", flush=True)
         try:
-            assert site.driver.wait(DEADLINE_S) == 0, site.log("driver-out")
+            assert site.driver.wait(DEADLINE_S) == 0, site.log("driver")
         except subprocess.TimeoutExpired:
-            raise AssertionError(site.log("driver-out")) from None
+            raise AssertionError(site.log("driver")) from None
         print(f"{time.monotonic() - began:.0f} s: done by {site.drivers - 1} drivers", flush=True)
-    log = (tmp_path / "logs" / "driver-out.log").read_text()
+        if where == "s3":
+            site.fetch(out, "out")
+    log = (tmp_path / "logs" / "driver.log").read_text()
     assert not RAYS_OWN.search(log), log
     report = verify(tmp_path / "out")
     assert report.ok and report.units == CLIPS * UNITS_A_CLIP and not report.quarantined

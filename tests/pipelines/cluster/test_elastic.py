@@ -15,6 +15,7 @@ from pipelines.cluster.start import OBJECT_STORE_BYTES
 from tests.labelling import label_here, write_archive, write_model
 from tests.pipelines.cluster.machines import DEADLINE_S, ROOT, until
 from tests.pipelines.cluster.slowly import Slow
+from vitpose.files import write_text
 from vitpose.labels.plan import LabelConfig, ModelRef
 from vitpose.labels.verify import verify
 
@@ -29,7 +30,7 @@ def test_machines_that_join_get_work_and_those_that_leave_give_it_back(
     write_archive(tmp_path / "archive", count=2, frames=120)
     (tmp_path / "who").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("VITPOSE_TEST_WHO", str(tmp_path / "who"))
+    (tmp_path / "slowly").write_text("1")  # so that some are left when the second machine is there
     monkeypatch.setattr("pipelines.cluster.label_units._Actor", Slow)
     machine = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": OBJECT_STORE_BYTES}
     machines = Machines(initialize_head=True, head_node_args={**machine, "num_cpus": 0})
@@ -52,6 +53,7 @@ def test_machines_that_join_get_work_and_those_that_leave_give_it_back(
             known += who()
             machines.add_node(**machine)
             until(enough, "the second machine's first unit")
+            write_text(tmp_path / "slowly", "0")
             machines.remove_node(first, allow_graceful=False)
             run = labelling.result(DEADLINE_S)
     finally:

@@ -179,14 +179,17 @@ def test_artifacts_in_s3_are_served_and_a_store_that_was_away_poisons_nothing(
     np.testing.assert_array_equal(theirs.keypoints, ours.keypoints)
     assert len(registry.list_versions("remote")) == 2
     promotion.promote("remote", "1", why="again")
-    assert state("remote")["problems"] == []
+    found = state("remote")
+    assert found["problems"] == [] and found["left"] == 0
 
     registry.register_version("remote", trained / "distill-nano", made_up_figures(0.6))
-    pruned = CliRunner().invoke(program.app, ["prune", "remote"], catch_exceptions=False)
+    (home / "labels").mkdir()
+    prune = ["prune", "remote", "--labels", "labels"]
+    pruned = CliRunner().invoke(program.app, prune, catch_exceptions=False)
     assert pruned.exit_code == 0 and "models:/remote/2" in pruned.output
     assert len(registry.list_versions("remote")) == 3
     unused = registry.upload_of(connect(), registry.get_version("remote", "2"))
-    removed = CliRunner().invoke(program.app, ["prune", "remote", "--remove"], catch_exceptions=False)
+    removed = CliRunner().invoke(program.app, [*prune, "--remove"], catch_exceptions=False)
     assert removed.exit_code == 0 and len(registry.list_versions("remote")) == 2
     with pytest.raises(mlflow.MlflowException, match="not found"):
         connect().get_logged_model(unused)

@@ -191,6 +191,11 @@ def test_the_contents_name_every_section_and_lead_to_it(inputs):
 def test_pictures_come_before_figures_and_the_protocol_is_folded(inputs):
     text = report.report(inputs)
     assert headings(text)[0] == "Predictions beside the ground truth"
+    path = inputs.metrics / "registry.json"
+    other = path.read_text().replace(DIGESTS["finetune-tiny"], DIGESTS["finetune-nano"])
+    path.write_text(other.replace('"source": "finetune-tiny", "AP"', '"source": "finetune-nano", "AP"'))
+    shown = re.findall(r"<details( open)?>\n *<summary>([\w-]+)</summary>", report.report(inputs))
+    assert shown[0] == (" open", "finetune-nano"), "the champion's, though others have more AP"
     folded = text[text.index("<summary>Protocol of the figures") :]
     assert folded.index("ground truth") < folded.index("</details>")
 

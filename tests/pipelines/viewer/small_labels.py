@@ -33,7 +33,8 @@ def write_labels(
 ) -> Path:
     """`counts[i]` people in frame i: person n in track n, its box at x = 10 + 12 n, its scores 0.9.
 
-    Person 0 of the frames `low` scores 0.1. Keypoints lie on the box's diagonal, `shift` pixels to the right.
+    Person 0 of the frames `low` scores 0.1. Keypoints lie on the box's diagonal, `shift` pixels to the
+    right.
     """
     of = np.repeat(np.arange(len(counts)), np.maximum(counts, 1))
     number = np.concatenate([np.arange(max(1, count)) for count in counts])

@@ -18,7 +18,10 @@ from vitpose.labels.corrections import take_corrections
 
 COUNTS = [0, 1, 2, 3, 2, 1, 0, 0, 4, 1, 2, 2]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
 
 
 @pytest.fixture(scope="module")

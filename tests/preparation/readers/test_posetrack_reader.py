@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vitpose.preparation.readers.formats import load_annotations, read_people
-from vitpose.skeletons.human import POSETRACK_17
+from vitpose.skeletons.human import POSETRACK_15, POSETRACK_17
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,29 @@ def test_counts_of_the_real_samples(shared_data: Path, file: str, used: int, ima
     path = folder / "annotations" / file
     people = read_people(path, folder, "posetrack", "posetrack18")
     published = json.loads(path.read_text())["annotations"]
-    assert people.skeleton == POSETRACK_17
+    assert people.skeleton == POSETRACK_15
     assert len(people.rows) == len(published) == used and people.rejected == []
     assert len({row.image_path for row in people.rows}) == images
     for row, one in zip(people.rows, published, strict=True):
         assert set(one["keypoints"][2::3]) <= {0, 1}
-        assert row.visibility.tolist() == [2 * v for v in one["keypoints"][2::3]]
+        seen = one["keypoints"][2::3]
+        assert row.visibility.tolist() == [2 * v for v in seen[:3] + seen[5:]] and seen[3:5] == [0, 0]
+        assert row.keypoints_image.ravel().tolist() == pytest.approx(
+            [c for k in (0, 1, 2, *range(5, 17)) for c in one["keypoints"][3 * k : 3 * k + 2]]
+        )
         assert row.area == pytest.approx(0.53 * one["bbox"][2] * one["bbox"][3])
     labelled = [int((row.visibility > 0).sum()) for row in people.rows]
     assert labelled == [one["num_keypoints"] for one in published]
+
+
+def test_who_has_an_ear_keeps_the_ears_of_all(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "formats/posetrack18"
+    content = json.loads((folder / "annotations/test_posetrack18_val.json").read_text())
+    content["annotations"][3]["keypoints"][9:12] = [5, 6, 1]
+    (tmp_path / "ears.json").write_text(json.dumps(content))
+    people = read_people(tmp_path / "ears.json", folder, "posetrack", "posetrack18")
+    assert people.skeleton == POSETRACK_17
+    assert sum(row.visibility[3] for row in people.rows) == 2
 
 
 def test_tracks_and_heads_stay(shared_data: Path) -> None:

@@ -16,7 +16,7 @@ from vitpose.preparation.readers.coco_parts import displayed_size
 
 
 def tracks_as_coco(source: Path, images: Path) -> dict[str, Any]:
-    """A .slp file, or a CollectedData .csv or .h5, as a COCO mapping of pictures in the folder `images`.
+    """A .slp file, or DeepLabCut's CollectedData .csv, as a COCO mapping of pictures below `images`.
 
     Frames of videos become `images`/<video>/<frame>.png unless they are there. Images have `video` and
     `frame`, people `track_id` where the file has identities. Keypoints of DeepLabCut lie with their
@@ -29,6 +29,11 @@ def tracks_as_coco(source: Path, images: Path) -> dict[str, Any]:
     """
     if not source.is_file():
         raise FileNotFoundError(f"annotation file {source} is not there; name the right path")
+    if source.suffix == ".h5" and source.name.startswith("CollectedData"):
+        raise ValueError(
+            f"{source}: an .h5 of DeepLabCut is not read, since it may hold code; give "
+            f"{source.stem}.csv, which DeepLabCut keeps beside it with the same table"
+        )
     try:
         import sleap_io
     except ImportError:
