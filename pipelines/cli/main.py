@@ -5,6 +5,8 @@ imported inside the commands, so that `--help` answers at once. Exit status: 0 d
 2 wrong usage, 3 partial (the labels of some videos are missing, and the manifest says which).
 """
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -92,6 +94,10 @@ def _options(
 
 def main() -> None:
     """Run the program; what is wrong with the input is one line on standard error."""
+    # torch's import makes a million objects that stay. Looking through them for garbage, again and again
+    # and once more at the end, was a third of what a photograph takes.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     try:
         app()
     except (ValueError, OSError) as error:

@@ -37,6 +37,10 @@ def test_boxes_in_object_storage_are_those_of_a_folder(
     remote = LabelConfig(boxes=storage.uri("boxes"), segment_frames=4)
     label_here(archive, model, storage.place("out"), remote)
     assert contents(storage.place("out")) == contents(tmp_path / "out")
+    alone = storage.put(archive, "archive") / "people_000.mp4"  # an archive of one video
+    assert list_videos(alone) == ["people_000.mp4"]
+    label_here(alone, model, storage.place("alone"), remote)
+    assert contents(storage.place("alone")) == contents(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="no boxes at s3://bucket/"):
         label_here(archive, model, tmp_path / "none", LabelConfig(boxes=storage.uri("none")))
 

@@ -129,7 +129,7 @@ def three_judged(mlflow_home: Path, trained: Path) -> Path:
         metrics = {**claim(data, plots, right, weights_digest(folder)), "export_difference": 0.0}
         registry.register_version("vitpose", folder, metrics, predictions=plots / "predictions.parquet")
     (mlflow_home / "params.yaml").write_text(
-        "register:\n  gate: {minimum_AP: 0.65, margin_AP: 0.01, min_repeated: 0}\n"
+        "register:\n  gate: {minimum_AP: 0.65, margin_AP: 0.01, min_repeated: 0, max_trembling: null}\n"
     )
     return mlflow_home
 

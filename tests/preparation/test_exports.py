@@ -348,6 +348,15 @@ def test_it_is_converted(tool: str, folder: Path) -> None:
     assert run("check", folder / "out.json", "--images", images).exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["line\nbreak.jpg", "snö ☃ 1.jpeg", "-a.PNG", "'q\".tif"])
+def test_a_picture_may_be_called_anything(name: str, folder: Path) -> None:
+    (folder / "a.jpg").rename(folder / name)  # and be of another kind than its name says
+    path = coco(folder, lambda content: content["images"][0].update(file_name=name))
+    check_people(read_people(path, folder, "mice"))
+    found = run("check", path, "--images", folder)
+    assert found.exit_code == 0 and "2 people in 2 images" in found.stdout, found.output
+
+
 def test_deeplabcuts_h5_is_refused_with_the_file_to_give(folder: Path) -> None:
     found = run("convert", deeplabcut_h5(folder), "--out", folder / "out.json")
     assert isinstance(found.exception, ValueError)

@@ -5,7 +5,7 @@ what spreads units over machines.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,7 +128,8 @@ class UnitWorker:
                 said = without_path(error, video_path(self.archive, unit.video))
                 status["error"] = said or type(error).__name__
                 if isinstance(error, GivenUp):
-                    give_up(target, said)
+                    with suppress(OSError):  # a full disk, or storage that is away: tried again next time
+                        give_up(target, said)
         seconds[CPU] = process_time() - cpu
         return status
 

@@ -1,6 +1,5 @@
 """The real command from and to an S3 server: killed, with the storage away, it ends as in a folder."""
 
-import json
 import os
 import re
 import signal
@@ -17,7 +16,7 @@ from tests.object_storage import ObjectStorage
 from tests.pipelines.cluster.test_label import DEADLINE_S, finish, start
 from vitpose.labels.fetched import labels_at_hand
 from vitpose.labels.plan import LabelConfig
-from vitpose.labels.schema import read_labels
+from vitpose.labels.schema import read_labels, read_manifest
 from vitpose.labels.verify import verify
 
 pytestmark = pytest.mark.slow
@@ -56,10 +55,8 @@ def test_a_killed_run_ends_as_one_in_a_folder(tmp_path: Path, storage: ObjectSto
     assert before >= 5 and done + before == 40
     with labels_at_hand(labels) as folder:
         assert read_labels(folder).equals(read_labels(tmp_path / "here"))
-    names = {
-        one["file"] for one in json.loads((tmp_path / "here" / "manifest.json").read_text())["videos"]
-    }
-    assert set(labels.listed()) == {"account.json", "manifest.json", "plan.json", "sources.json", *names}
+    beside = {"account.json", "manifest.json", "plan.json", "sources.json"}
+    assert set(labels.listed()) == {*beside, *(one["file"] for one in read_manifest(labels)["videos"])}
 
     found = CliRunner().invoke(app, ["verify", storage.uri("labels")])
     assert found.exit_code == 3 and "sound: 2 videos, 40 units, 160 frames" in found.output
@@ -69,6 +66,8 @@ def test_a_killed_run_ends_as_one_in_a_folder(tmp_path: Path, storage: ObjectSto
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
     storage.asked()
-    status, output = finish(begin(tmp_path, storage, "again"))
-    assert status == 3 and "0 units done, 40 were there" in output
+    arguments = ["label", storage.uri("archive"), "--model", str(tmp_path / "model"), "--out"]
+    arguments += [storage.uri("labels"), "--boxes", "ground_truth", "--segment-frames", "4"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 3 and "0 units done, 40 were there" in found.output
     assert not [path for method, path, *_ in storage.asked() if method == "GET" and "/people_" in path]

@@ -26,7 +26,9 @@ from vitpose.inference import PosePredictor
 from vitpose.models.weights import load_model, weights_digest
 
 CONFIG = RegisterConfig(
-    gate=GateConfig(minimum_AP=0.5, margin_AP=0.01, max_slice_drop=0.05, min_repeated=0)
+    gate=GateConfig(
+        minimum_AP=0.5, margin_AP=0.01, max_slice_drop=0.05, min_repeated=0, max_trembling=None
+    )
 )
 
 
@@ -55,7 +57,8 @@ def run(home, *models, config=CONFIG, data="data"):
 
 
 def test_the_best_becomes_champion_and_the_others_are_refused_with_figures(evaluated):
-    result = run(evaluated, "finetune-nano", "finetune-tiny", "distill-nano")
+    config = RegisterConfig(gate=replace(CONFIG.gate, max_trembling=1000))
+    result = run(evaluated, "finetune-nano", "finetune-tiny", "distill-nano", config=config)
     assert result["version"] == "2"
     assert result["model_uri"] == "models:/vitpose/2"
     assert result["AP"] == pytest.approx(0.7, abs=0.02)
@@ -190,7 +193,7 @@ def test_another_model_s_predictions_do_not_pass(evaluated):
 
 
 def test_a_gain_by_luck_is_refused_and_one_beyond_chance_is_not(evaluated):
-    gate = RegisterConfig(gate=GateConfig(minimum_AP=0.5, max_slice_drop=1, min_repeated=0))
+    gate = RegisterConfig(gate=replace(CONFIG.gate, margin_AP=None, max_slice_drop=1))
     run(evaluated, "finetune-nano", config=gate)
     write_metrics(evaluated, "distill-nano", 0.625)
     lucky = run(evaluated, "distill-nano", config=gate)["decisions"][0]

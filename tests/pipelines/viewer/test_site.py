@@ -217,6 +217,16 @@ def test_frames_are_decoded_before_anybody_asks(place: Path) -> None:
     assert abs(float(image.mean()) - 32) < 3
 
 
+def test_the_first_video_is_opened_before_the_page_asks(place: Path) -> None:
+    site, lost = site_of(place, "labels"), Site(sets=[open_set(place / "labels")], archives=[place])
+    site.begin()
+    lost.begin()  # says nothing: whoever asks for a frame hears why
+    end = time.monotonic() + 20
+    while not (site._pictures and lost._pictures) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert isinstance(site._pictures[0], pictures.Pictures) and isinstance(lost._pictures[0], str)
+
+
 def test_frames_after_the_last_one_asked_are_decoded_first(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
