@@ -62,7 +62,7 @@ def append(client: "MlflowClient", name: str, event: Event, expected: Head) -> E
                 source=f"models:/{name}/{event.version}",
                 tags={TAG: text},
                 description=f"{event.action} {event.version}: {event.why}"[:4000],
-                await_creation_for=None,  # it is ready at once; else MLflow says that it waits
+                await_creation_for=0,  # it is ready at once; else MLflow says that it waits
             )
             position = int(created.version)
         except MlflowException:

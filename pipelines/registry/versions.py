@@ -121,7 +121,7 @@ def register_version(
             name,
             source=f"models:/{model_id}",
             model_id=model_id,
-            await_creation_for=None,  # it is ready at once; else MLflow says that it waits
+            await_creation_for=0,  # it is ready at once; else MLflow says that it waits
             tags={
                 **(tags or {}), **content, "weights_digest": weights, "data_digest": data,
                 "config_digest": file_digest(folder / "config.json"),

@@ -140,9 +140,13 @@ def distill(
 
     def write(state: dict[str, Any], run_id: str) -> None:
         made_by = {"stage": "distill", "run_id": run_id, "data_digest": prepared.digest}
-        made_by |= {"drawn": prepared.drawn}
         gain = None if learned is None else vars(learned.gain)
-        write_model(written, state, out, {**made_by, **recorded, "start": start, "token_gain": gain})
+        write_model(
+            written,
+            state,
+            out,
+            {**made_by, "drawn": prepared.drawn, **recorded, "start": start, "token_gain": gain},
+        )
 
     train_pose(
         f"distill-{name}",

@@ -52,8 +52,9 @@ def finetune(
 
     def write(state: dict[str, Any], run_id: str) -> None:
         made_by = {"stage": "finetune", "run_id": run_id, "data_digest": prepared.digest}
-        made_by |= {"drawn": prepared.drawn}
-        write_model(architecture, state, out, {**made_by, **recorded, "start": start})
+        write_model(
+            architecture, state, out, {**made_by, "drawn": prepared.drawn, **recorded, "start": start}
+        )
 
     train_pose(
         f"finetune-{name}",

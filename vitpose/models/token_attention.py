@@ -1,8 +1,11 @@
 """Where a knowledge token looks: its own attention over the patches."""
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from vitpose.models.attention import MapAttention
 from vitpose.models.pose import PoseModel
 
 
@@ -18,13 +21,14 @@ def token_attention(model: PoseModel, images: Tensor) -> Tensor:
     model.eval()
     found: list[Tensor] = []
 
-    def look(attention: nn.Module, given: tuple[Tensor, ...]) -> None:
+    def look(attention: Any, given: tuple[Tensor, ...]) -> None:
         packed = attention.qkv(given[0])  # (B, N, 3 D), the token last
         q, k, _ = packed.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         scores = (q[:, :, -1:] * attention.scale) @ k.mT  # (B, heads, 1, N)
         found.append(scores.softmax(dim=-1).mean(dim=1)[:, 0, :-1])
 
-    hooks = [block.attn.register_forward_pre_hook(look) for block in model.backbone.blocks]
+    attentions = [one for one in model.modules() if isinstance(one, MapAttention)]
+    hooks = [one.register_forward_pre_hook(look) for one in attentions]
     try:
         model(images)
     finally:
