@@ -207,7 +207,7 @@ def candidates(
     reason = np.zeros(frames, int)
     bboxes = np.zeros((frames, 4))
     for track in video.tracks():
-        scores = np.nan_to_num(track.scores)
+        scores = np.nan_to_num(track.scores).astype(np.float64)
         if worth is not None:
             scores = np.interp(scores, *worth)
         unsure = 1 - np.clip(scores.mean(axis=1), 0, 1)

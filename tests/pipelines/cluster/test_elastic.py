@@ -19,7 +19,7 @@ from vitpose.files import write_text
 from vitpose.labels.plan import LabelConfig, ModelRef
 from vitpose.labels.verify import verify
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # machines start and end: a minute
 CONFIG = LabelConfig(boxes="ground_truth", segment_frames=4)
 
 

@@ -111,9 +111,11 @@ def test_where_there_is_nothing_but_pip_a_version_runs(
     subprocess.run([sys.executable, "-m", "venv", "bare"], check=True)
     python = str(tmp_path / "bare" / "bin" / "python")
     environment = {**os.environ, "PYTHONPATH": ""}
-    install = [python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-r", "requirements.txt"]
     subprocess.run(install, cwd=folder, env=environment, check=True)
-    where = subprocess.check_output([python, "-c", "import vitpose; print(vitpose.__file__)"], text=True)
+    where = subprocess.check_output(
+        [python, "-c", "import vitpose; print(vitpose.__file__)"], text=True, env=environment
+    )
     assert where.startswith(str(tmp_path / "bare"))
     with served(python, folder, PYTHONPATH="") as port:
         check(curl(root, port), trained)
