@@ -88,4 +88,4 @@ class Results:
         number = f"-{index:06d}" if source.is_video else ""
         path = self.out / "crops" / f"{source.name}{number}-{person}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), cell[..., ::-1])
+        path.write_bytes(cv2.imencode(path.suffix, cell[..., ::-1])[1])

@@ -156,7 +156,11 @@ def do_units(
                 elif not open_units[video.video] and len(video.units) > 1:
                     merging.append(next(mergers).merge.remote(video))
             progress.note = told(total(status["seconds"] for status in statuses[-256:]))
-        for entry in ray.get(merging):
+        try:
+            merged = ray.get(merging)
+        except ray.exceptions.RayTaskError as error:  # which says it with the stack of another process
+            raise error.cause from None
+        for entry in merged:
             if entry is not None:
                 entries[entry["file"]] = entry
     return statuses, entries

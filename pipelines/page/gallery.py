@@ -81,7 +81,7 @@ def worst(evaluator: KeypointEvaluator, images: Path, count: int = 50) -> Image:
 def write_picture(picture: Image, path: Path) -> None:
     """As JPEG."""
     with whole_file(path) as beside:
-        cv2.imwrite(str(beside), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+        beside.write_bytes(cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1])
 
 
 def _worst_first(predictions: PairedPredictions) -> NDArray[np.intp]:

@@ -139,7 +139,8 @@ def pretrain(
         made_by = {"stage": "pretrain", "run_id": run_id, "data_digest": prepared.digest}
         save_mae(mae, out, provenance={**made_by, **recorded})
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
-        cv2.imwrite(str(out / "reconstructions.jpg"), reconstructions(mae, crops)[..., ::-1])
+        drawn = cv2.imencode(".jpg", reconstructions(mae, crops)[..., ::-1])[1]
+        (out / "reconstructions.jpg").write_bytes(drawn)
 
     run = Run(
         name=f"pretrain-{size}",

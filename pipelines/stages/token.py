@@ -163,7 +163,8 @@ def learn(
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
         looks = load_model(teacher)
         attach_knowledge_token(looks, values)
-        cv2.imwrite(str(out / "attention.jpg"), attention(looks, CropShards(data))[..., ::-1])
+        drawn = cv2.imencode(".jpg", attention(looks, CropShards(data))[..., ::-1])[1]
+        (out / "attention.jpg").write_bytes(drawn)
 
     train_pose(
         f"token-{name}",

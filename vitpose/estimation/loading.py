@@ -53,7 +53,8 @@ def load(
         device: "cpu", "cuda", ...; None for a GPU where there is one.
 
     Raises:
-        FileNotFoundError: no such folder or file. ValueError: no such model, head or address.
+        FileNotFoundError: no such folder or file.
+        ValueError: no such model, head or address.
 
     Warns of a model that was trained on drawn people only.
     """
@@ -120,7 +121,8 @@ class PoseEstimator:
             boxes: (N, 4) x, y, width, height of the people, in pixels. None: the detector finds them.
 
         Raises:
-            FileNotFoundError: no such file. ValueError: not a picture, or boxes of another shape.
+            FileNotFoundError: no such file.
+            ValueError: not a picture, or boxes of another shape.
         """
         name, image = _pixels(picture)
         found = self._boxes(image) if boxes is None else _given(boxes)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -129,6 +130,18 @@ def test_a_table_and_crops_say_what_the_results_say(model: Path) -> None:
     assert not list(Path("out").glob("*.png")) and not list(Path("out").glob("*.mp4"))
     asked = ["predict", "photos/a.jpg", "--model", str(model), "--save", "overlay,xml"]
     assert CliRunner().invoke(app, asked).exit_code == 2
+
+
+def test_a_picture_that_cannot_be_written_ends_with_an_error(model: Path) -> None:
+    asked = ["predict", "photos/a.jpg", "--model", str(model), "--detector", "frame", "--out", "out"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # what a full disk does to a picture
+    try:
+        done = CliRunner().invoke(app, asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.exit_code == 1 and "1 persons" not in done.output
+    assert isinstance(done.exception, OSError) or "too large" in done.output
 
 
 def test_an_overlay_keeps_the_times_of_its_frames(model: Path) -> None:

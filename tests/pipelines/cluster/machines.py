@@ -22,6 +22,8 @@ DEADLINE_S = 120
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
+    "AWS_ACCESS_KEY_ID": "test",  # of an S3 that may run on one of them
+    "AWS_SECRET_ACCESS_KEY": "test",
     # A machine that is silent for about four seconds is dead: tests have no minute to wait.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",

@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(why_not()), reason=why_n
 CLIPS, UNITS_A_CLIP = 40, 6
 EVENTS = ["driver"] * 5 + ["actor"] * 5 + ["raylet"] * 4 + ["cut"] * 3 + ["power"] * 2 + ["join"]
 DEADLINE_S = 540
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 class Site:
@@ -66,7 +65,7 @@ class Site:
             "    (Path(sys.argv[2]) / name).parent.mkdir(parents=True, exist_ok=True)\n"
             "    (place / name).download(Path(sys.argv[2]) / name)\n"
         )
-        got = self.head.run(sys.executable, "-c", code, uri, target, log="fetch", cwd=self.folder, **KEYS)
+        got = self.head.run(sys.executable, "-c", code, uri, target, log="fetch", cwd=self.folder)
         assert got.wait(DEADLINE_S) == 0, self.log("fetch")
 
     def start(self, log: str, out: str) -> None:
@@ -74,7 +73,7 @@ class Site:
         command += ["--model", "model", "--boxes", "ground_truth", "--out", out, "--segment-frames", "4"]
         command += ["--address", f"{self.head.address}:{PORT}"]
         self.drivers += 1
-        self.driver = self.head.run(*command, log=log, cwd=self.folder, VITPOSE_THREADS="1", **KEYS)
+        self.driver = self.head.run(*command, log=log, cwd=self.folder, VITPOSE_THREADS="1")
         self.begun = (log, out)
 
     def done(self) -> int:
