@@ -139,8 +139,11 @@ def label(
         )
     from pipelines.cluster.label import label_archive, model_ref
     from pipelines.registry.versions import resolve_model
+    from vitpose.estimation.loading import caution_of
 
     found = resolve_model(model)  # an alias is looked up here, once; the labels name the version
+    if caution := caution_of(found.folder):
+        typer.echo(caution, err=True)
     reference = model_ref(found.folder, found.name, found.version, found.weights_digest)
     run = label_archive(
         source,

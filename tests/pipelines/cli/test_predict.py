@@ -228,6 +228,17 @@ def test_a_model_of_drawn_people_says_so_in_one_line(
     assert done.stderr.count("\n") == lines
 
 
+def test_label_says_so_too(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*given: object, **named: object) -> None:
+        raise ValueError("no cluster")
+
+    monkeypatch.setattr("pipelines.cluster.label.label_archive", end)
+    save_model(load_model(model), Path("model"), provenance={"drawn": True})
+    asked = ["label", "clip.mp4", "--model", "model", "--detector", "frame", "--out", "labels"]
+    done = CliRunner().invoke(app, asked)
+    assert str(done.exception) == "no cluster" and "trained on drawn people only" in done.stderr
+
+
 @pytest.mark.parametrize(
     "name", ["line\nbreak.jpg", "snö ☃ 1.jpeg", "-dash.PNG", "a.b.c.webp", "'q\".tif"]
 )
