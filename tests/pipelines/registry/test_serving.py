@@ -34,10 +34,12 @@ def served(python: str, model: str, **environment: str) -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [python, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    # As in an environment that is activated: MLflow looks for uvicorn on the path.
+    path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
     with open(f"serve-{port}.log", "w") as log:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], env={**os.environ, **environment}, stdout=log, stderr=log,
-            start_new_session=True,
+            [*command, "--port", str(port)], env={**os.environ, "PATH": path, **environment},
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
         began = time.monotonic()
@@ -51,7 +53,8 @@ def served(python: str, model: str, **environment: str) -> Iterator[int]:
                 time.sleep(0.2)
         yield port
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
