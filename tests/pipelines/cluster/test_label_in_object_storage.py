@@ -19,7 +19,7 @@ from vitpose.labels.plan import LabelConfig
 from vitpose.labels.schema import read_labels, read_manifest
 from vitpose.labels.verify import verify
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]  # `test_label_again.py` labels into an S3 in every run
 
 
 def begin(place: Path, storage: ObjectStorage, log: str) -> "subprocess.Popen[str]":
