@@ -109,6 +109,9 @@ def label(
         raise typer.BadParameter("give one of --detector and --boxes", param_hint="--detector")
     if time_limit < 1:
         raise typer.BadParameter(f"expected at least 1 s, got {time_limit}", param_hint="--time-limit")
+    from pipelines.cluster.label import label_archive, model_ref  # before a detector is fetched in vain
+    from pipelines.registry.versions import resolve_model
+    from vitpose.estimation.loading import caution_of
     from vitpose.labels.account import bound, told
     from vitpose.labels.filesystems import source_of
     from vitpose.labels.plan import GROUND_TRUTH, LabelConfig, check_request, list_videos
@@ -137,10 +140,6 @@ def label(
             "try things out, and a network (onnx:FILE.onnx) for labels",
             err=True,
         )
-    from pipelines.cluster.label import label_archive, model_ref
-    from pipelines.registry.versions import resolve_model
-    from vitpose.estimation.loading import caution_of
-
     found = resolve_model(model)  # an alias is looked up here, once; the labels name the version
     if caution := caution_of(found.folder):
         typer.echo(caution, err=True)

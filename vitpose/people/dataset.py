@@ -11,6 +11,7 @@ COCO's evaluation ignores).
 """
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -163,8 +164,9 @@ def _write_image(job: tuple[Path, int, int, PeopleConfig]) -> tuple[dict, list[d
     return entry, notes
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: who made the pool ends it
 
 
 def _write_images(
@@ -175,7 +177,7 @@ def _write_images(
         yield from map(_write_image, jobs)
         return
     # Not fork: the caller may have threads (torch, OpenCV) that a forked child would lack.
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=_begin_worker) as pool:
         yield from pool.imap(_write_image, jobs, chunksize=16)
 
 

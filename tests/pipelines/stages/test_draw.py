@@ -1,8 +1,11 @@
 """The stage: the same bytes every time, and nothing where nothing is asked for."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +51,21 @@ def test_where_nothing_is_asked_for_nothing_of_before_stays(tmp_path: Path) -> N
     assert list(tree(tmp_path / "drawn")) == ["README.txt"]
     draw(replace(SMALL, train_images=0, val_images=0), out=tmp_path / "drawn")
     assert set(tree(tmp_path / "drawn")) == {"archive/people_000.mp4", "archive/ground_truth.json"}
+
+
+def test_an_interrupted_one_ends_with_a_line_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    section = "draw: {train_images: 100000}\n"
+    (tmp_path / "params.yaml").write_text(section)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.stages.draw", "--out", "drawn"], cwd=tmp_path, text=True,
+        env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not list(tmp_path.rglob("*.jpg")):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes
+    assert process.communicate(timeout=60)[1] == "draw: interrupted\n"
+    assert process.returncode == 130
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 @pytest.mark.parametrize(
