@@ -102,7 +102,7 @@ def _predict(source: Input, target: Path | None, drawing: "_Drawing") -> None:
         (picture,) = drawing.of([still], image, draw=target is not None)
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(cv2.imencode(target.suffix, picture[..., ::-1])[1])
+            target.write_bytes(cv2.imencode(target.suffix, picture[..., ::-1])[1].tobytes())
         return
     if source.camera is not None:
         frames, fps = camera_frames(cv2.VideoCapture(source.camera), f"camera {source.camera}"), 0.0

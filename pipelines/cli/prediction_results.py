@@ -5,7 +5,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from pipelines.cli.prediction_inputs import Input
 from vitpose.files import whole_file, write_json
 from vitpose.inference import Poses
 from vitpose.oks import rescore
+from vitpose.pixels import encode_jpeg
 from vitpose.skeletons.human import Skeleton
 from vitpose.video.detections import Boxes
 from vitpose.video.frames import Frame
@@ -88,4 +88,4 @@ class Results:
         number = f"-{index:06d}" if source.is_video else ""
         path = self.out / "crops" / f"{source.name}{number}-{person}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(path.suffix, cell[..., ::-1])[1])
+        path.write_bytes(encode_jpeg(cell, 95))

@@ -6,7 +6,6 @@ judges nothing.
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from vitpose.evaluation.ground_truth import TruthPerson
 from vitpose.evaluation.pairing import PairedPredictions, pair
 from vitpose.files import whole_file
 from vitpose.geometry import warp_points
-from vitpose.pixels import read_rgb
+from vitpose.pixels import encode_jpeg, read_rgb
 from vitpose.visualization import (
     beside,
     contact_sheet,
@@ -81,7 +80,7 @@ def worst(evaluator: KeypointEvaluator, images: Path, count: int = 50) -> Image:
 def write_picture(picture: Image, path: Path) -> None:
     """As JPEG."""
     with whole_file(path) as beside:
-        beside.write_bytes(cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1])
+        beside.write_bytes(encode_jpeg(picture, 88))
 
 
 def _worst_first(predictions: PairedPredictions) -> NDArray[np.intp]:

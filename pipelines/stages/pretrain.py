@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from vitpose.data.shards import CropShards
 from vitpose.data.unlabelled import image_loader, plain_view
 from vitpose.models.mae import MAEConfig, MaskedAutoencoder, save_mae
 from vitpose.models.reconstruction import reconstruct
-from vitpose.pixels import batch_to_model_input, from_model_input, to_model_input
+from vitpose.pixels import batch_to_model_input, encode_jpeg, from_model_input, to_model_input
 from vitpose.training.checkpoint import final_weights
 from vitpose.training.loop import LoopConfig
 from vitpose.training.optim import OptimConfig
@@ -139,8 +138,7 @@ def pretrain(
         made_by = {"stage": "pretrain", "run_id": run_id, "data_digest": prepared.digest}
         save_mae(mae, out, provenance={**made_by, **recorded})
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
-        drawn = cv2.imencode(".jpg", reconstructions(mae, crops)[..., ::-1])[1]
-        (out / "reconstructions.jpg").write_bytes(drawn)
+        (out / "reconstructions.jpg").write_bytes(encode_jpeg(reconstructions(mae, crops), 95))
 
     run = Run(
         name=f"pretrain-{size}",

@@ -44,7 +44,7 @@ from vitpose.models.knowledge import (
 from vitpose.models.pose import PoseModel
 from vitpose.models.token_attention import token_attention
 from vitpose.models.weights import load_model, weights_digest
-from vitpose.pixels import batch_to_model_input, to_model_input
+from vitpose.pixels import batch_to_model_input, encode_jpeg, to_model_input
 from vitpose.training.losses import pose_loss
 from vitpose.training.optim import OptimConfig
 
@@ -163,8 +163,7 @@ def learn(
         (out / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
         looks = load_model(teacher)
         attach_knowledge_token(looks, values)
-        drawn = cv2.imencode(".jpg", attention(looks, CropShards(data))[..., ::-1])[1]
-        (out / "attention.jpg").write_bytes(drawn)
+        (out / "attention.jpg").write_bytes(encode_jpeg(attention(looks, CropShards(data)), 95))
 
     train_pose(
         f"token-{name}",
