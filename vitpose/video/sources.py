@@ -137,7 +137,7 @@ def _images(path: Path) -> Iterator[tuple[list[str], Callable[[int], bytes]]]:
         raise ValueError(f"{path}: the file is empty")
     try:
         opened = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # zipfile's own, of what it cannot unpack
         raise ValueError(f"{path}: not a readable zip file ({error})") from error
     with opened:
         names = _ordered([one.filename for one in opened.infolist() if not one.is_dir()])
@@ -145,6 +145,7 @@ def _images(path: Path) -> Iterator[tuple[list[str], Callable[[int], bytes]]]:
 
 
 def _bytes(read: Callable[[], bytes]) -> bytes:
+    """Nothing where it cannot be read; zipfile has no common error for what is damaged, locked or unknown."""
     try:
         return read()
     except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error):
