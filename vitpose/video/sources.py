@@ -145,7 +145,7 @@ def _images(path: Path) -> Iterator[tuple[list[str], Callable[[int], bytes]]]:
 
 
 def _bytes(read: Callable[[], bytes]) -> bytes:
-    """Nothing where it cannot be read; zipfile has no common error for what is damaged, locked or unknown."""
+    """Nothing where it cannot be read; zipfile has no common error of damaged or locked files."""
     try:
         return read()
     except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error):
