@@ -130,12 +130,16 @@ def main() -> None:
     parser.add_argument("--head", default="simple", help="of the second part: simple or classic")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--precision", default="float32", help="of the worker's model")
     parser.add_argument("--part", choices=("bare", "script"))
     given = parser.parse_args()
     one_thread()
     transformers.utils.logging.disable_progress_bar()
     config = LabelConfig(
-        detector=given.detector, batch_size=given.batch_size, segment_frames=given.frames
+        detector=given.detector,
+        batch_size=given.batch_size,
+        segment_frames=given.frames,
+        precision=given.precision,
     )
     print(f"{given.frames} frames of {given.video.name}, one thread, CPU time", flush=True)
     with tempfile.TemporaryDirectory() as scratch:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.evaluate import Precision
+
 PARTIAL = 3
 
 Labels = Annotated[
@@ -56,6 +58,9 @@ def label(
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average with the mirrored picture: twice the work.")
     ] = False,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the arithmetic; bfloat16 where GPU or CPU have units for it.")
+    ] = "float32",
     head: Annotated[
         str | None,
         typer.Option(
@@ -128,6 +133,7 @@ def label(
         detect_every=detect_every,
         box_threshold=box_threshold,
         flip_test=flip_test,
+        precision=precision,
         head=head,
         batch_size=batch_size,
         segment_frames=segment_frames,

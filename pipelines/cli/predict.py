@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.evaluate import Precision
+
 
 def add_commands(app: typer.Typer) -> None:
     """Put this module's command into the program."""
@@ -51,6 +53,9 @@ def predict(
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average with the mirrored picture: twice the work.")
     ] = False,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the arithmetic; bfloat16 where GPU or CPU have units for it.")
+    ] = "float32",
     head: Annotated[
         str | None,
         typer.Option(help="Of a model with several: its skeleton's name; default the first."),
@@ -95,11 +100,12 @@ def predict(
         boxes=None if boxes is None else str(boxes),
         box_threshold=box_threshold,
         flip_test=flip_test,
+        precision=precision,
     )
     folder = model_at(model) if is_address(model) else resolve_model(model).folder
     if caution := caution_of(folder):
         typer.echo(caution, err=True)
-    predictor = load_predictor(folder, flip_test, head=head or 0)
+    predictor = load_predictor(folder, flip_test, precision, head=head or 0)
     run = run_folder(out)
     failed = predict_files(
         found,

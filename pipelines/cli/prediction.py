@@ -17,7 +17,7 @@ from pipelines.cli.prediction_inputs import Input, overlays
 from pipelines.cli.prediction_results import Results
 from pipelines.cluster.progress import Progress
 from vitpose.estimation.names import write_names
-from vitpose.exchange.deployed import is_exported, load_runnable
+from vitpose.exchange.deployed import check_precision, load_runnable
 from vitpose.inference import PosePredictor
 from vitpose.labels.plan import LabelConfig
 from vitpose.labels.posing import BoxesOf, detect_boxes, pose_frames
@@ -52,8 +52,7 @@ def load_predictor(
     exported file computes as it was exported. Raises `ValueError` where it is asked for more, or for a
     `head` (its skeleton's name, or its number) that the model has not.
     """
-    if precision != "float32" and is_exported(model):
-        raise ValueError(f"{model} computes as it was exported, not in {precision}; give a model folder")
+    check_precision(model, precision)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, precision)
     return PosePredictor(load_runnable(model), flip_test=flip_test, device=device, dtype=dtype, head=head)

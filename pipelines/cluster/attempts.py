@@ -8,7 +8,6 @@ Ray Train run, all that it holds is freed, and another one goes on from the last
 import io
 import json
 import pickle
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -43,10 +42,13 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
     failure = ""
     for attempt in range(1, STARTS + 1):
         folder.remove(STARTED)
-        interrupt = signal.getsignal(signal.SIGINT)
         with _Waiting(name, folder, workers, gpu=gpu):
             try:
-                return trainer().fit()
+                one = trainer()
+                # Ray's own answer to Ctrl-C waits for its controller, exits with status 1 from within the
+                # signal handler, and holds the failed controller.
+                one._register_sigint_handler = lambda _: None
+                return one.fit()
             except ray.train.WorkerGroupError as error:
                 raise _plain(name, error) from error
             except (ray.train.ControllerError, ray.exceptions.RayActorError) as error:
@@ -57,10 +59,6 @@ def fit(trainer: Callable[[], Any], name: str, folder: Folder, workers: range, *
                 ):
                     raise
                 failure = _few_words(cause, workers)
-            finally:
-                if threading.current_thread() is threading.main_thread():
-                    # Ray's own handler would hold the failed controller.
-                    signal.signal(signal.SIGINT, interrupt)
         _free_everything()
         if attempt < STARTS:
             print(f"{name}  {failure}; start {attempt + 1} of {STARTS}", flush=True)

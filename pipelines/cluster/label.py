@@ -19,7 +19,7 @@ from pipelines import place
 from pipelines.cluster.label_units import do_units, plan_on
 from pipelines.cluster.lease import Lease
 from pipelines.cluster.start import Cluster
-from vitpose.exchange.deployed import read_description
+from vitpose.exchange.deployed import check_precision, read_description
 from vitpose.labels.account import add_run, bound, total
 from vitpose.labels.attempts import given_up, mark_of
 from vitpose.labels.fetched import STREAMS
@@ -114,8 +114,9 @@ def label_archive(
         stall_s: a process that finishes no frame for so long is ended, and its unit's attempt with it.
 
     Raises:
-        ValueError: bad settings, a head that the model has not, `out` holds another run's labels and
-            not `replace`, or another run works there now.
+        ValueError: bad settings, a head or a precision that the model has not, `out` holds another run's
+            labels and not `replace`, or another run works there now.
+        OSError: see `do_units`.
     """
     started = time.perf_counter()
     archive, out = source_of(archive), place_of(out)
@@ -124,6 +125,7 @@ def label_archive(
     model_folder = model_folder.absolute()
     config = _absolute(config)
     check_request(config, archive)
+    check_precision(model_folder, config.precision)
     sigmas = _sigmas(model_folder, config)
     settings = settings_of(config, model, archive)
     worker = UnitWorker(

@@ -20,6 +20,7 @@ import ray.data
 from pipelines.cluster.progress import Progress
 from pipelines.cluster.start import Cluster
 from vitpose.labels.account import told, total
+from vitpose.labels.attempts import GivenUp, attempt, on_this_machine
 from vitpose.labels.filesystems import Source
 from vitpose.labels.merge import merge_video, video_entry
 from vitpose.labels.plan import Plan, Quarantined, Unit, VideoPlan, plan_video
@@ -43,12 +44,20 @@ class _Actor:
     """A process of the cluster: loads model and detector once, then does bundles of units."""
 
     def __init__(self, worker: UnitWorker) -> None:
-        worker.load()
-        worker.machine, worker.is_lost = ray.get_runtime_context().get_node_id(), _is_lost
+        here = ray.get_runtime_context()
+        # Ray starts a process that died anew, without end: for how often counts what is kept here.
+        self.failure = ""
+        try:
+            with attempt(on_this_machine(str(here.get_actor_id())), worker.stall_s):
+                worker.load()
+        except (GivenUp, ValueError, OSError) as error:  # raised here, Ray would show its stack
+            self.failure = str(error)
+        worker.machine, worker.is_lost = here.get_node_id(), _is_lost
         self.worker = worker
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"statuses": json.dumps([self.worker(*one) for one in pickle.loads(row["bundle"])])}
+        todo = [] if self.failure else pickle.loads(row["bundle"])
+        return {"failure": self.failure, "statuses": json.dumps([self.worker(*one) for one in todo])}
 
 
 def _is_lost(machine: str) -> bool:
@@ -116,6 +125,9 @@ def do_units(
 
     Returns:
         The statuses of the units (`UnitWorker`), and the manifest's entries of videos by file.
+
+    Raises:
+        OSError: model or detector do not load on one of the machines, or end the process that loads them.
     """
     by_name = {video.video: video for video in plan.videos}
     size = cluster.size(len(missing))
@@ -146,6 +158,8 @@ def do_units(
     with Progress("label", sum(map(_frames, missing)), "frames") as progress:
         for row in dataset.iter_rows():
             check()
+            if row["failure"]:
+                raise OSError(f"model and detector do not load: {row['failure']}")
             for status in json.loads(row["statuses"]):
                 statuses.append(status)
                 progress.advance(int(status["frames"]), _remark(status))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.labelling import CONFIG, label_here, write_archive, write_model
@@ -55,6 +56,26 @@ def planned(archive: Path, model: Path, out: Path, config: LabelConfig) -> tuple
     out.mkdir()
     write_json(out / PLAN, plan.to_dict())
     return plan, worker
+
+
+def test_labels_in_bfloat16_are_near_those_in_float32_and_say_so(model: Path, tmp_path: Path) -> None:
+    """Eight bits of a product: two hundredths of a heatmap's height."""
+    write_archive(tmp_path / "archive", count=1, frames=4)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        config = LabelConfig(detector="frame", precision=precision)  # type: ignore[arg-type]
+        plan, worker = planned(tmp_path / "archive", model, tmp_path / precision, config)
+        assert ("precision" in plan.settings["label"]) == (precision == "bfloat16")
+        video = plan.videos[0]
+        assert worker(video.units[0], video)["error"] == ""
+        write_manifest(tmp_path / precision, plan, {}, known_entries(tmp_path / precision))
+        assert verify(tmp_path / precision).ok
+        (file,) = tmp_path.glob(f"{precision}/{video.file}")
+        found[precision] = np.array(pq.read_table(file)["scores"].to_pylist(), np.float64)
+    near = np.abs(found["float32"] - found["bfloat16"])
+    assert 0 < near.max() < 0.02 * np.abs(found["float32"]).max()
+    with pytest.raises(ValueError, match="one of float32, bfloat16, float16, got 'int8'"):
+        LabelConfig(detector="frame", precision="int8")  # type: ignore[arg-type]
 
 
 def test_many_short_videos_are_put_together_where_they_are_done(model: Path, tmp_path: Path) -> None:

@@ -108,6 +108,12 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_precision(path: Path, precision: str) -> None:
+    """`ValueError` where an exported file is asked to compute in another precision than its own."""
+    if precision != "float32" and is_exported(path):
+        raise ValueError(f"{path} computes as it was exported, not in {precision}; give a model folder")
+
+
 def is_exported(path: Path) -> bool:
     """Whether the name is that of an exported file; says nothing of what is there."""
     return path.suffix in SUFFIXES and not path.is_dir()

@@ -131,8 +131,13 @@ def note_of(unit_file: Place) -> Path:
     """The note beside a unit's file, or on this machine where that is in object storage."""
     if isinstance(unit_file, S3Path):
         name = hashlib.sha256(str(unit_file).encode()).hexdigest()[:32]
-        return Path(tempfile.gettempdir()) / f"vitpose-attempts-{os.getuid()}" / f"{name}.attempts"
+        return on_this_machine(name).with_suffix(".attempts")
     return unit_file.with_suffix(".attempts")
+
+
+def on_this_machine(name: str) -> Path:
+    """A file that does not outlive the machine, whose attempts are noted there."""
+    return Path(tempfile.gettempdir()) / f"vitpose-attempts-{os.getuid()}" / name
 
 
 def mark_of(unit_file: Place) -> Place:

@@ -30,6 +30,9 @@ GROUND_TRUTH = "ground_truth"
 """As `LabelConfig.boxes`: the boxes of the archive's own ground_truth.json (the built-in people)."""
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
     """What the labels depend on besides the model and the videos."""
@@ -44,6 +47,8 @@ class LabelConfig:
     """Boxes with a lower score are no persons, 0..1."""
     flip_test: bool = False
     """Average with the mirrored crop: about +0.5 AP for twice the work."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the model's arithmetic: under autocast where it is not float32."""
     head: str | None = None
     """Of a model with several: the name of its skeleton; None for the first."""
     batch_size: int = 32
@@ -61,6 +66,8 @@ class LabelConfig:
                 f"give either a detector ({FORMS}) or boxes, got detector={self.detector!r} and "
                 f"boxes={self.boxes!r}"
             )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         for name in ("detect_every", "batch_size", "segment_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -148,6 +155,8 @@ def settings_of(config: LabelConfig, model: ModelRef, archive: Source) -> dict[s
         del label["head"]  # labels of models with one head keep the names that they had
     if config.sequence_fps == SEQUENCE_FPS:
         del label["sequence_fps"]  # as above
+    if config.precision == "float32":
+        del label["precision"]
     if config.detector is not None:
         file = detector_file(config.detector)
         if file is not None:

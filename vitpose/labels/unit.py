@@ -77,6 +77,7 @@ class UnitWorker:
         self._predictor = PosePredictor(
             load_runnable(self.model_folder),
             flip_test=self.config.flip_test,
+            dtype=getattr(torch, self.config.precision),
             batch_size=self.config.batch_size,
             device="cuda" if torch.cuda.is_available() else "cpu",
             head=self.config.head or 0,

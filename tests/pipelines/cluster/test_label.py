@@ -19,11 +19,11 @@ from pipelines.cluster.label import check_made_by, label_archive
 from pipelines.cluster.label_units import TURNS, bundles, plan_on
 from pipelines.cluster.start import OBJECT_STORE_BYTES, Cluster
 from tests.labelling import write_archive, write_model
-from tests.pipelines.cluster.crashing import DEADLY_WIDTH
+from tests.pipelines.cluster.crashing import DEADLY_FOLDER, DEADLY_WIDTH
 from vitpose.labels.account import ACCOUNT
 from vitpose.labels.known_plans import SOURCES
 from vitpose.labels.plan import LabelConfig, ModelRef, Unit, list_videos, plan_video, settings_of
-from vitpose.labels.schema import write_json
+from vitpose.labels.schema import UNITS, write_json
 from vitpose.labels.verify import verify
 from vitpose.people.video import ArchiveConfig, write_people_archive
 from vitpose.video.packets import Segment
@@ -124,10 +124,11 @@ def test_only_labels_of_the_version_that_is_named_are_replaced(tmp_path: Path) -
 def test_on_a_cluster_that_is_there(
     one_cpu: None, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three laws; the cluster's start is most of the time."""
+    """Four laws; the cluster's start is most of the time."""
     one_cpu_is_enough_and_too_few_are_refused(place, tmp_path / "few", monkeypatch)
     the_cluster_plans_what_the_driver_would(place)
     a_video_that_ends_its_process_is_given_up_and_the_rest_is_labelled(place, tmp_path)
+    a_model_that_ends_its_process_ends_the_run(place, tmp_path)
 
 
 def one_cpu_is_enough_and_too_few_are_refused(
@@ -170,6 +171,16 @@ def a_video_that_ends_its_process_is_given_up_and_the_rest_is_labelled(
     run = label_archive(*arguments, ModelRef(weights_digest="a"), LabelConfig(detector="frame"))
     assert (run.units_done, run.units_before) == (0, 2)  # and nothing was tried
     assert contents(tmp_path / "out") == before
+
+
+def a_model_that_ends_its_process_ends_the_run(place: Path, tmp_path: Path) -> None:
+    """Not one video after the other is given up, and no process is started without end."""
+    model = shutil.copytree(place / "model", tmp_path / DEADLY_FOLDER)
+    arguments = (place / "archive", tmp_path / "none", model, ModelRef(weights_digest="a"))
+    reason = r"model and detector do not load: .* died 3 times on it \(Segmentation fault\)"
+    with pytest.raises(OSError, match=reason):
+        label_archive(*arguments, LabelConfig(detector="frame"))
+    assert not list((tmp_path / "none" / UNITS).glob("*"))
 
 
 def test_short_videos_take_no_process_each(place: Path) -> None:

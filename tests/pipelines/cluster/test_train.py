@@ -337,10 +337,11 @@ def test_a_run_on_object_storage_goes_on_with_another_number_of_workers(
     stage = Stage(place, code, VITPOSE_STORAGE=bucket, VITPOSE_WORKERS="1-2")
     stage.wait_for(lambda: f"epoch 1/{EPOCHS}  " in stage.output)
     stage.wait_for(checkpoints)
-    stage.kill()
-    assert {path.name for path in (place / "kills" / "done").glob("pid-*")} == {
-        "pid-driver", "pid-0", "pid-1"
-    }  # fmt: skip
+    os.killpg(stage.process.pid, signal.SIGINT)  # Ctrl-C
+    assert (stage.finish(), stage.errors) == (130, "finetune: interrupted\n")
+    pids = {path.name: int(path.read_text()) for path in (place / "kills" / "done").glob("pid-*")}
+    assert set(pids) == {"pid-driver", "pid-0", "pid-1"}
+    assert not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
     shutil.rmtree(place / "runs")  # of this machine nothing is needed
 
     stage = Stage(place, code, VITPOSE_STORAGE=bucket, VITPOSE_WORKERS="1")
