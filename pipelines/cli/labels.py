@@ -150,18 +150,22 @@ def label(
     if caution := caution_of(found.folder):
         typer.echo(caution, err=True)
     reference = model_ref(found.folder, found.name, found.version, found.weights_digest)
-    run = label_archive(
-        source,
-        target,
-        found.folder,
-        reference,
-        config,
-        address=address,
-        replace=replace,
-        affected_by=affected_by,
-        retry_quarantined=retry_quarantined,
-        stall_s=time_limit,
-    )
+    try:
+        run = label_archive(
+            source,
+            target,
+            found.folder,
+            reference,
+            config,
+            address=address,
+            replace=replace,
+            affected_by=affected_by,
+            retry_quarantined=retry_quarantined,
+            stall_s=time_limit,
+        )
+    except KeyboardInterrupt:
+        typer.echo("label: interrupted; the same command does what is missing", err=True)
+        raise typer.Exit(130) from None
     videos = run.manifest["videos"]
     typer.echo(
         f"{target}: {len(videos)} videos, {sum(v['frames'] for v in videos)} frames, "

@@ -239,6 +239,17 @@ def test_label_says_so_too(model: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert str(done.exception) == "no cluster" and "trained on drawn people only" in done.stderr
 
 
+def test_ctrl_c_of_label_is_a_line_and_status_130(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.cluster.label.label_archive", end)
+    asked = ["label", "clip.mp4", "--model", str(model), "--detector", "frame", "--out", "labels"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 130
+    assert done.stderr.endswith("label: interrupted; the same command does what is missing\n")
+
+
 @pytest.mark.parametrize(
     "name", ["line\nbreak.jpg", "snö ☃ 1.jpeg", "-dash.PNG", "a.b.c.webp", "'q\".tif"]
 )

@@ -28,7 +28,7 @@ class Slow(label_units._Actor):
                     file.write(f"{unit.name}\n")
             one = super().__call__({"bundle": pickle.dumps([(unit, whole)])})
             statuses += json.loads(one["statuses"])
-        return {"statuses": json.dumps(statuses)}
+        return {"failure": self.failure, "statuses": json.dumps(statuses)}
 
 
 if __name__ == "__main__":
