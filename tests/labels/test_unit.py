@@ -74,7 +74,7 @@ def test_labels_in_bfloat16_are_near_those_in_float32_and_say_so(model: Path, tm
         found[precision] = np.array(pq.read_table(file)["scores"].to_pylist(), np.float64)
     near = np.abs(found["float32"] - found["bfloat16"])
     assert 0 < near.max() < 0.02 * np.abs(found["float32"]).max()
-    with pytest.raises(ValueError, match="one of float32, bfloat16, float16, got 'int8'"):
+    with pytest.raises(ValueError, match="float32, bfloat16 or float16, got 'int8'"):
         LabelConfig(detector="frame", precision="int8")  # type: ignore[arg-type]
 
 

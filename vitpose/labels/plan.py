@@ -30,9 +30,6 @@ GROUND_TRUTH = "ground_truth"
 """As `LabelConfig.boxes`: the boxes of the archive's own ground_truth.json (the built-in people)."""
 
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-
-
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
     """What the labels depend on besides the model and the videos."""
@@ -66,8 +63,8 @@ class LabelConfig:
                 f"give either a detector ({FORMS}) or boxes, got detector={self.detector!r} and "
                 f"boxes={self.boxes!r}"
             )
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.precision not in ("float32", "bfloat16", "float16"):
+            raise ValueError(f"precision must be float32, bfloat16 or float16, got {self.precision!r}")
         for name in ("detect_every", "batch_size", "segment_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -151,12 +148,9 @@ def settings_of(config: LabelConfig, model: ModelRef, archive: Source) -> dict[s
     Paths of this machine stay out, so that an archive that is moved is not labelled anew.
     """
     label: dict[str, Any] = asdict(config)
-    if config.head is None:
-        del label["head"]  # labels of models with one head keep the names that they had
-    if config.sequence_fps == SEQUENCE_FPS:
-        del label["sequence_fps"]  # as above
-    if config.precision == "float32":
-        del label["precision"]
+    for name in ("head", "sequence_fps", "precision"):  # without them labels keep their old names
+        if label[name] == getattr(LabelConfig, name):
+            del label[name]
     if config.detector is not None:
         file = detector_file(config.detector)
         if file is not None:
