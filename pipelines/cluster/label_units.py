@@ -25,7 +25,7 @@ from vitpose.labels.filesystems import Source
 from vitpose.labels.merge import merge_video, video_entry
 from vitpose.labels.plan import Plan, Quarantined, Unit, VideoPlan, plan_video
 from vitpose.labels.storage import Place
-from vitpose.labels.unit import UnitWorker
+from vitpose.labels.unit import STALL_S, UnitWorker
 
 BUNDLE = 64
 """Units that travel together at most; no more frames than the largest unit has."""
@@ -45,10 +45,11 @@ class _Actor:
 
     def __init__(self, worker: UnitWorker) -> None:
         here = ray.get_runtime_context()
-        # Ray starts a process that died anew, without end: for how often counts what is kept here.
         self.failure = ""
         try:
-            with attempt(on_this_machine(str(here.get_actor_id())), worker.stall_s):
+            # Ray starts a process that dies here anew, without end, under the same id: so they are counted.
+            # The run's own limit is of a frame; a large model from a slow disk may take longer than that.
+            with attempt(on_this_machine(str(here.get_actor_id())), max(worker.stall_s, STALL_S)):
                 worker.load()
         except (GivenUp, ValueError, OSError) as error:  # raised here, Ray would show its stack
             self.failure = str(error)
