@@ -47,7 +47,7 @@ class _Actor:
         here = ray.get_runtime_context()
         self.failure = ""
         try:
-            # Ray starts a process that dies here anew, without end, under the same id: so they are counted.
+            # Ray starts a process that dies here anew, without end, under the same id: they are counted.
             # The run's own limit is of a frame; a large model from a slow disk may take longer than that.
             with attempt(on_this_machine(str(here.get_actor_id())), max(worker.stall_s, STALL_S)):
                 worker.load()
